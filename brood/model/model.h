@@ -1,0 +1,58 @@
+// Model: a configuration made flesh: embedding, blocks, head, and their parameters.
+#pragma once
+
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "brood/blocks/block.h"
+#include "brood/model/state.h"
+
+namespace brood {
+
+class Model {
+ public:
+  // config: the JSON of config.json ("architecture" plus that architecture's keys). Weights are initialised from seed.
+  // Throws Error on unknown keys, impossible shapes and models larger than this machine's memory.
+  explicit Model(const nlohmann::json& config, uint64_t seed = 0);
+
+  const nlohmann::json& config() const { return config_; }   // effective: defaults written out
+  const Frame& frame() const { return frame_; }
+  const std::string& architecture() const { return architecture_; }
+  ParameterStore& parameters() { return *parameters_; }
+  const ParameterStore& parameters() const { return *parameters_; }
+  int64_t parameter_count() const { return parameters_->count(); }
+
+  State make_state(int64_t streams) const;
+  int64_t state_bytes_per_stream() const;
+
+  // Reads a chunk: tokens[b·T + t], advances the state by T steps (when the tape records: once the step ends), and
+  // returns logits [B·T, vocab]. The caller has called tape.start(). `training` switches dropout on.
+  Var forward(Tape& tape, State& state, std::span<const int32_t> tokens, int64_t B, int64_t T, bool training = false,
+              Activity* activity = nullptr);
+
+  // The logits of the last step of each stream only, [B, vocab]: what reading a prompt needs.
+  Var forward_last(Tape& tape, State& state, std::span<const int32_t> tokens, int64_t B, int64_t T);
+
+  std::vector<std::unique_ptr<Block>>& blocks() { return blocks_; }
+
+ private:
+  Var hidden(Tape& tape, State& state, std::span<const int32_t> tokens, int64_t B, int64_t T, bool training,
+             Activity* activity);
+  Var head(Tape& tape, Var x);
+
+  nlohmann::json config_;
+  std::string architecture_;
+  Frame frame_;
+  std::unique_ptr<ParameterStore> parameters_;
+  std::vector<std::unique_ptr<Block>> blocks_;
+  std::vector<std::vector<StateSpec>> specs_;   // per layer
+  Parameter* embedding_ = nullptr;
+  Parameter* final_norm_ = nullptr;
+  Parameter* head_ = nullptr;
+  uint64_t forwards_ = 0;                       // seeds dropout
+};
+
+}  // namespace brood

@@ -1,0 +1,31 @@
+// State: everything a model remembers of its streams, as an object: B streams, one tensor [B, ...] per state of each
+// layer, and how many steps each stream has seen. Copyable with clone(); zero at the start of a stream.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "brood/blocks/block.h"
+#include "brood/tensor/tensor.h"
+
+namespace brood {
+
+struct StateTensor {
+  std::string name;        // "layers.3.ssm"
+  Tensor value;            // [B, ...]
+  bool in_place = false;
+};
+
+struct State {
+  int64_t streams = 0;
+  std::vector<StateTensor> tensors;
+  std::vector<int64_t> positions;   // [streams] steps seen
+
+  State clone() const;
+  void reset();                     // all streams to the beginning
+  void reset(int64_t stream);
+  int64_t bytes() const;
+};
+
+}  // namespace brood
