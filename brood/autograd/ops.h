@@ -10,10 +10,13 @@
 namespace brood {
 
 // A chunk: T consecutive steps of B independent streams. positions[b] counts the steps of stream b before this chunk.
+// positions[b] == 0 is the start of a stream: its state is zero whatever its memory holds (Model clears small states;
+// a block with a state in place looks at positions itself).
 struct Chunk {
   int64_t B = 1, T = 1;
   const int64_t* positions = nullptr;
   bool training = false;        // dropout on
+  bool keep_state = true;       // false: the caller throws the final state away, so large states need not be written
   int64_t rows() const { return B * T; }
 };
 

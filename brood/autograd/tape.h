@@ -93,11 +93,16 @@ class Tape {
   // be trivially destructible (capture pointers, numbers and Vars).
   template <class Backward>
   void record(Var y, Backward backward) {
+    record(y, Var(), std::move(backward));
+  }
+  // For an operation with a second output (a final state), which may be empty: runs if either received a gradient.
+  template <class Backward>
+  void record(Var y, Var second, Backward backward) {
     static_assert(std::is_trivially_destructible_v<Backward>);
     if (!recording_ || !y.needs_gradient()) return;
     void* memory = arena_.allocate(sizeof(Backward));
     auto* closure = new (memory) Backward(std::move(backward));
-    records_.push_back({y.node(), closure, [](void* c) { (*static_cast<Backward*>(c))(); }});
+    records_.push_back({y.node(), second.node(), closure, [](void* c) { (*static_cast<Backward*>(c))(); }});
   }
 
   // Registers something to be done when the step is over: after backward() when it is called, else at the next start()
@@ -107,7 +112,7 @@ class Tape {
     static_assert(std::is_trivially_destructible_v<Action>);
     void* memory = arena_.allocate(sizeof(Action));
     auto* closure = new (memory) Action(std::move(action));
-    ends_.push_back({nullptr, closure, [](void* c) { (*static_cast<Action*>(c))(); }});
+    ends_.push_back({nullptr, nullptr, closure, [](void* c) { (*static_cast<Action*>(c))(); }});
   }
 
   // The gradient of v, zeroed at its first use; add to it. Row stride: v.stride().
@@ -123,7 +128,7 @@ class Tape {
 
  private:
   struct Record {
-    Node* node;
+    Node *node, *second;
     void* closure;
     void (*run)(void*);
   };

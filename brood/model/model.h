@@ -12,6 +12,13 @@
 
 namespace brood {
 
+struct ForwardOptions {
+  bool training = false;         // dropout on
+  bool keep_state = true;        // false: the final state is not needed (training on windows from a zero state)
+  bool last_only = false;        // logits of the last step of each stream only, [B, vocab]: reading a prompt
+  Activity* activity = nullptr;  // receives the shares of neurons awake
+};
+
 class Model {
  public:
   // config: the JSON of config.json ("architecture" plus that architecture's keys). Weights are initialised from seed.
@@ -29,20 +36,13 @@ class Model {
   int64_t state_bytes_per_stream() const;
 
   // Reads a chunk: tokens[b·T + t], advances the state by T steps (when the tape records: once the step ends), and
-  // returns logits [B·T, vocab]. The caller has called tape.start(). `training` switches dropout on.
-  Var forward(Tape& tape, State& state, std::span<const int32_t> tokens, int64_t B, int64_t T, bool training = false,
-              Activity* activity = nullptr);
-
-  // The logits of the last step of each stream only, [B, vocab]: what reading a prompt needs.
-  Var forward_last(Tape& tape, State& state, std::span<const int32_t> tokens, int64_t B, int64_t T);
+  // returns logits [B·T, vocab]. The caller has called tape.start(). Tokens outside the vocabulary throw Error.
+  Var forward(Tape& tape, State& state, std::span<const int32_t> tokens, int64_t B, int64_t T,
+              const ForwardOptions& options = {});
 
   std::vector<std::unique_ptr<Block>>& blocks() { return blocks_; }
 
  private:
-  Var hidden(Tape& tape, State& state, std::span<const int32_t> tokens, int64_t B, int64_t T, bool training,
-             Activity* activity);
-  Var head(Tape& tape, Var x);
-
   nlohmann::json config_;
   std::string architecture_;
   Frame frame_;

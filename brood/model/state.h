@@ -23,7 +23,8 @@ struct State {
   std::vector<int64_t> positions;   // [streams] steps seen
 
   State clone() const;
-  void reset();                     // all streams to the beginning
+  // Back to the beginning: sets positions to 0, which by definition means a zero state; memory is not touched.
+  void reset();
   void reset(int64_t stream);
   int64_t bytes() const;
 };
