@@ -1,0 +1,98 @@
+// Exponential, logarithm and their relatives on vectors of f32, for every Highway target.
+//
+// Include after hwy/foreach_target.h; the functions live in brood::kernels::HWY_NAMESPACE. d is any float
+// tag, full or partial. Errors are in units in the last place (ulp) over all floats in the ranges named;
+// tests hold them to these. NaN in gives NaN out. Nothing depends on the floating-point environment except
+// rounding to nearest.
+//
+// The polynomials are minimax fits (Remez, relative error of the whole function), written from the lowest
+// power up.
+#if defined(BROOD_KERNELS_VECTOR_MATH_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef BROOD_KERNELS_VECTOR_MATH_INL_H_
+#undef BROOD_KERNELS_VECTOR_MATH_INL_H_
+#else
+#define BROOD_KERNELS_VECTOR_MATH_INL_H_
+#endif
+
+#include <cstdint>
+
+#include "hwy/highway.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace brood::kernels::HWY_NAMESPACE {
+namespace hn = hwy::HWY_NAMESPACE;
+
+// exp(x) within 1.5 ulp. Above 88.7228317 (the logarithm of the largest float) the result is infinity; below
+// −87.3365448 (that of the smallest normal one) it is 0, so that decays never leave slow denormals behind.
+//
+// x = n·ln 2 + r with |r| <= ln 2 / 2, and exp(x) = 2^n·exp(r). Adding 1.5·2^23 rounds x/ln 2 to n and leaves
+// n in the low bits of the sum, from where it is added to the exponent of exp(r). ln 2 is split in two (Cody
+// and Waite 1980), the upper part short enough that n times it is exact. Out of range these bits are
+// nonsense, and replaced at the end.
+template <class D, class V = hn::Vec<D>>
+HWY_INLINE V Exp(D d, V x) {
+  const hn::RebindToUnsigned<D> du;
+  const V rounder = hn::Set(d, 12582912.0f);
+  const V shifted = hn::MulAdd(x, hn::Set(d, 1.44269504f), rounder);
+  const V n = hn::Sub(shifted, rounder);
+  const V r = hn::NegMulAdd(n, hn::Set(d, -2.12194440e-4f), hn::NegMulAdd(n, hn::Set(d, 0.693359375f), x));
+  // exp(r) = 1 + r + r²·p(r), p within 3.1e-9.
+  V p = hn::Set(d, 0.0013814541f);
+  p = hn::MulAdd(p, r, hn::Set(d, 0.0083687451f));
+  p = hn::MulAdd(p, r, hn::Set(d, 0.0416683908f));
+  p = hn::MulAdd(p, r, hn::Set(d, 0.166665204f));
+  p = hn::MulAdd(p, r, hn::Set(d, 0.499999934f));
+  const V e = hn::Add(hn::MulAdd(p, hn::Mul(r, r), r), hn::Set(d, 1.0f));
+  const V scaled = hn::BitCast(d, hn::Add(hn::BitCast(du, e), hn::ShiftLeft<23>(hn::BitCast(du, shifted))));
+  const V infinity = hn::BitCast(d, hn::Set(du, 0x7f800000u));
+  const V capped = hn::IfThenElse(hn::Gt(x, hn::Set(d, 88.7228317f)), infinity, scaled);
+  return hn::IfThenZeroElse(hn::Lt(x, hn::Set(d, -87.3365448f)), capped);
+}
+
+// log(1 + u) for 0 <= u < 2^127 within 2 ulp. Larger u, infinity among them, give u.
+//
+// 1 + u = 2^k·(1 + f) with 1 + f in [√½, √2], f computed from u itself so that small u lose nothing.
+template <class D, class V = hn::Vec<D>>
+HWY_INLINE V Log1p(D d, V u) {
+  const hn::RebindToSigned<D> di;
+  const V one = hn::Set(d, 1.0f);
+  const auto bits = hn::BitCast(di, hn::Add(u, one));
+  const auto k = hn::ShiftRight<23>(hn::Sub(bits, hn::Set(di, 0x3f3504f3)));  // 0x3f3504f3 = √½
+  const V inverse = hn::BitCast(d, hn::Sub(hn::Set(di, 0x3f800000), hn::ShiftLeft<23>(k)));  // 2^−k
+  const V f = hn::MulAdd(u, inverse, hn::Sub(inverse, one));
+  // log(1 + f) = f − f²/2 + f³·q(f), q within 5.8e-9.
+  V q = hn::Set(d, -0.0763450647f);
+  q = hn::MulAdd(q, f, hn::Set(d, 0.127615927f));
+  q = hn::MulAdd(q, f, hn::Set(d, -0.131601861f));
+  q = hn::MulAdd(q, f, hn::Set(d, 0.142017562f));
+  q = hn::MulAdd(q, f, hn::Set(d, -0.166233568f));
+  q = hn::MulAdd(q, f, hn::Set(d, 0.200012269f));
+  q = hn::MulAdd(q, f, hn::Set(d, -0.250008210f));
+  q = hn::MulAdd(q, f, hn::Set(d, 0.333333317f));
+  const V f2 = hn::Mul(f, f);
+  const V n = hn::ConvertTo(d, k);
+  V small = hn::NegMulAdd(hn::Set(d, 0.5f), f2, hn::Mul(hn::Mul(f2, f), q));
+  small = hn::MulAdd(n, hn::Set(d, -2.12194440e-4f), small);
+  const V y = hn::MulAdd(n, hn::Set(d, 0.693359375f), hn::Add(f, small));
+  return hn::IfThenElse(hn::Lt(u, hn::Set(d, 0x1p127f)), y, u);  // NaN passes through, too
+}
+
+// 1/(1 + exp(−x)) within 3 ulp where the result is a normal number.
+template <class D, class V = hn::Vec<D>>
+HWY_INLINE V Sigmoid(D d, V x) {
+  const V one = hn::Set(d, 1.0f);
+  return hn::Div(one, hn::Add(one, Exp(d, hn::Neg(x))));
+}
+
+// log(1 + exp(x)) within 4 ulp; x itself above 20, where they differ by less than half an ulp. Its derivative
+// is Sigmoid(x).
+template <class D, class V = hn::Vec<D>>
+HWY_INLINE V Softplus(D d, V x) {
+  const V y = Log1p(d, Exp(d, hn::Min(x, hn::Set(d, 20.0f))));
+  return hn::IfThenElse(hn::Le(x, hn::Set(d, 20.0f)), y, x);
+}
+
+}  // namespace brood::kernels::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#endif  // BROOD_KERNELS_VECTOR_MATH_INL_H_

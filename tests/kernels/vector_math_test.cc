@@ -1,0 +1,160 @@
+// Every target's exponential, logarithm, sigmoid and softplus against double precision, over floats of all
+// sizes.
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "tests/kernels/vector_math_test.cc"
+#include <hwy/foreach_target.h>
+#include <hwy/highway.h>
+
+#include <cstdint>
+
+#include "brood/kernels/vector_math-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace brood::kernels::HWY_NAMESPACE {
+
+template <class Function>
+void map(int64_t n, const float* x, float* y, const Function& function) {
+  const hn::ScalableTag<float> d;
+  const int64_t lanes = int64_t(hn::Lanes(d));
+  for (int64_t i = 0; i < n; i += lanes) hn::StoreU(function(d, hn::LoadU(d, x + i)), d, y + i);
+}
+void exp_of(int64_t n, const float* x, float* y) {
+  map(n, x, y, [](auto d, auto v) HWY_ATTR { return Exp(d, v); });
+}
+void log1p_of(int64_t n, const float* x, float* y) {
+  map(n, x, y, [](auto d, auto v) HWY_ATTR { return Log1p(d, v); });
+}
+void sigmoid_of(int64_t n, const float* x, float* y) {
+  map(n, x, y, [](auto d, auto v) HWY_ATTR { return Sigmoid(d, v); });
+}
+void softplus_of(int64_t n, const float* x, float* y) {
+  map(n, x, y, [](auto d, auto v) HWY_ATTR { return Softplus(d, v); });
+}
+
+}  // namespace brood::kernels::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+#include <gtest/gtest.h>
+
+#include <bit>
+#include <cmath>
+#include <limits>
+#include <vector>
+
+#include "tests/kernels/targets.h"
+
+namespace brood::kernels {
+HWY_EXPORT(exp_of);
+HWY_EXPORT(log1p_of);
+HWY_EXPORT(sigmoid_of);
+HWY_EXPORT(softplus_of);
+
+namespace {
+
+constexpr float kInfinity = std::numeric_limits<float>::infinity();
+constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
+constexpr double kSmallestNormal = 1.17549436e-38;
+
+// Every 997th float, of either sign or positive only, filled up to a multiple of 64.
+std::vector<float> floats_of_all_sizes(bool negative_too) {
+  std::vector<float> x;
+  for (uint32_t bits = 0; bits < 0x7f800000u; bits += 997) {
+    x.push_back(std::bit_cast<float>(bits));
+    if (negative_too) x.push_back(-x.back());
+  }
+  while (x.size() % 64 != 0) x.push_back(1.0f);
+  return x;
+}
+
+// The distance from y to the true value, in units in the last place of a float of its size.
+double ulps(float y, double truth) {
+  if (std::isinf(y) && truth > double(std::numeric_limits<float>::max())) return 0;
+  int exponent = 0;
+  std::frexp(truth, &exponent);
+  return std::abs(double(y) - truth) / std::ldexp(1.0, std::max(exponent, -125) - 24);
+}
+
+using Map = void (*)(int64_t, const float*, float*);
+
+// Where the truth is below smallest, anything in [0, smallest] will do.
+void check_map(const std::vector<float>& x, double (*truth)(double), double tolerance, double smallest,
+               Map map) {
+  std::vector<float> y(x.size());
+  map(int64_t(x.size()), x.data(), y.data());
+  double worst = 0;
+  size_t where = 0;
+  for (size_t i = 0; i < x.size(); ++i) {
+    const double t = truth(double(x[i]));
+    const bool tiny = t < smallest && y[i] >= 0 && double(y[i]) <= smallest;
+    const double off = tiny ? 0 : ulps(y[i], t);
+    if (!(off <= worst)) worst = off, where = i;
+  }
+  EXPECT_LE(worst, tolerance) << "at x = " << x[where] << " y = " << y[where];
+}
+
+void check_nan(Map map) {
+  const std::vector<float> x(64, kNan);
+  std::vector<float> y(64);
+  map(64, x.data(), y.data());
+  for (float value : y) EXPECT_TRUE(std::isnan(value));
+}
+
+TEST(VectorMath, Exp) {
+  for_every_target([] {
+    Map map = [](int64_t n, const float* x, float* y) { HWY_DYNAMIC_DISPATCH(exp_of)(n, x, y); };
+    check_map(
+        floats_of_all_sizes(true), [](double x) { return std::exp(x); }, 1.5, kSmallestNormal, map);
+    check_nan(map);
+    std::vector<float> x(64, 0.0f), y(64);
+    x[1] = kInfinity, x[2] = -kInfinity, x[3] = 88.7228317f, x[4] = 88.72284f, x[5] = -87.33654f,
+    x[6] = -87.4f;
+    map(64, x.data(), y.data());
+    EXPECT_EQ(y[0], 1.0f);
+    EXPECT_EQ(y[1], kInfinity);
+    EXPECT_EQ(y[2], 0.0f);
+    EXPECT_LT(y[3], kInfinity);
+    EXPECT_EQ(y[4], kInfinity);
+    EXPECT_GT(y[5], 0.0f);
+    EXPECT_EQ(y[6], 0.0f);
+  });
+}
+
+TEST(VectorMath, Log1p) {
+  for_every_target([] {
+    Map map = [](int64_t n, const float* x, float* y) { HWY_DYNAMIC_DISPATCH(log1p_of)(n, x, y); };
+    std::vector<float> x = floats_of_all_sizes(false);
+    std::erase_if(x, [](float u) { return u >= 0x1p127f; });
+    x.resize(x.size() / 64 * 64);
+    check_map(
+        x, [](double u) { return std::log1p(u); }, 2, 0, map);
+    check_nan(map);
+    x.assign(64, kInfinity);
+    std::vector<float> y(64);
+    map(64, x.data(), y.data());
+    EXPECT_EQ(y[0], kInfinity);
+  });
+}
+
+TEST(VectorMath, Sigmoid) {
+  for_every_target([] {
+    Map map = [](int64_t n, const float* x, float* y) { HWY_DYNAMIC_DISPATCH(sigmoid_of)(n, x, y); };
+    check_map(
+        floats_of_all_sizes(true), [](double x) { return 1 / (1 + std::exp(-x)); }, 3, kSmallestNormal, map);
+    check_nan(map);
+  });
+}
+
+TEST(VectorMath, Softplus) {
+  for_every_target([] {
+    Map map = [](int64_t n, const float* x, float* y) { HWY_DYNAMIC_DISPATCH(softplus_of)(n, x, y); };
+    check_map(
+        floats_of_all_sizes(true), [](double x) { return x > 700 ? x : std::log1p(std::exp(x)); }, 4,
+        kSmallestNormal, map);
+    check_nan(map);
+  });
+}
+
+}  // namespace
+}  // namespace brood::kernels
+#endif  // HWY_ONCE
