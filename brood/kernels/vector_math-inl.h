@@ -49,7 +49,7 @@ HWY_INLINE V Exp(D d, V x) {
   return hn::IfThenZeroElse(hn::Lt(x, hn::Set(d, -87.3365448f)), capped);
 }
 
-// log(1 + u) for 0 <= u < 2^127 within 2 ulp. Larger u, infinity among them, give u.
+// log(1 + u) for 0 <= u < 2^126 within 2 ulp. Larger u, infinity among them, give u.
 //
 // 1 + u = 2^k·(1 + f) with 1 + f in [√½, √2], f computed from u itself so that small u lose nothing.
 template <class D, class V = hn::Vec<D>>
@@ -74,7 +74,7 @@ HWY_INLINE V Log1p(D d, V u) {
   V small = hn::NegMulAdd(hn::Set(d, 0.5f), f2, hn::Mul(hn::Mul(f2, f), q));
   small = hn::MulAdd(n, hn::Set(d, -2.12194440e-4f), small);
   const V y = hn::MulAdd(n, hn::Set(d, 0.693359375f), hn::Add(f, small));
-  return hn::IfThenElse(hn::Lt(u, hn::Set(d, 0x1p127f)), y, u);  // NaN passes through, too
+  return hn::IfThenElse(hn::Lt(u, hn::Set(d, 0x1p126f)), y, u);  // NaN passes through, too
 }
 
 // 1/(1 + exp(−x)) within 3 ulp where the result is a normal number.
