@@ -29,6 +29,9 @@ struct SelectiveScan {
   const float* h_in;         // [B][N][C]
 };
 
+// A = −exp(a_log) with channels innermost: a_log [C][N] as checkpoints hold it → A [N][C].
+void decay_matrix(int64_t C, int64_t N, const float* a_log, float* A);
+
 constexpr int64_t kScanCheckpoint = 64;  // steps between stored states; h is recomputed inside
 
 // floats of checkpoints: B · ceil(T/64) · N · C

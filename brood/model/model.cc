@@ -1,0 +1,140 @@
+#include "brood/model/model.h"
+
+#include <cstring>
+
+#include "brood/blocks/initialise.h"
+
+namespace brood {
+
+namespace {
+
+Var normalise(Tape& tape, Var x, Frame::Norm norm, Parameter* weight, float eps) {
+  switch (norm) {
+    case Frame::Norm::kNone: return x;
+    case Frame::Norm::kLayer: return layer_norm(tape, x, eps);
+    case Frame::Norm::kRms: return rms_norm(tape, x, *weight, eps);
+  }
+  return x;
+}
+
+// Rows T−1, 2T−1, ... of x: the last step of each stream.
+Var last_rows(Tape& tape, Var x, int64_t B, int64_t T) {
+  BROOD_ASSERT(!tape.recording());
+  Var y = tape.make(B, x.cols(), false);
+  for (int64_t b = 0; b < B; ++b)
+    std::memcpy(y.value() + b * x.cols(), x.value() + ((b + 1) * T - 1) * x.stride(),
+                size_t(x.cols()) * sizeof(float));
+  return y;
+}
+
+}  // namespace
+
+Model::Model(const nlohmann::json& config, uint64_t seed) : parameters_(std::make_unique<ParameterStore>()) {
+  Settings settings(config, "config");
+  architecture_ = settings.text("architecture", "");
+  if (architecture_.empty()) fail("config: the key \"architecture\" is missing");
+  const Architecture& architecture = find_architecture(architecture_);
+  Random random(seed);
+  frame_ = architecture.frame(settings);
+
+  embedding_ = &parameters_->add(frame_.embedding_name, {frame_.vocab_size, frame_.d_model});
+  initialise_normal(*embedding_, random, frame_.embedding_stddev);
+  blocks_ = architecture.blocks(settings, frame_, *parameters_, random);
+  settings.finish();
+  if (frame_.final_norm == Frame::Norm::kRms) {
+    final_norm_ = &parameters_->add(frame_.final_norm_name, {frame_.d_model});
+    final_norm_->decays = false;
+    initialise_constant(*final_norm_, 1.0f);
+  }
+  head_ = embedding_;
+  if (!frame_.tied_head) {
+    head_ = &parameters_->add(frame_.head_name, {frame_.vocab_size, frame_.d_model});
+    head_->swapped_in_file = frame_.head_swapped_in_file;
+    initialise_normal(*head_, random, frame_.head_stddev);
+  }
+  for (const auto& block : blocks_) specs_.push_back(block->state());
+  config_ = settings.effective();
+}
+
+State Model::make_state(int64_t streams) const {
+  State state;
+  state.streams = streams;
+  state.positions.assign(size_t(streams), 0);
+  for (size_t layer = 0; layer < specs_.size(); ++layer) {
+    for (const StateSpec& spec : specs_[layer]) {
+      std::vector<int64_t> extents{streams};
+      for (int i = 0; i < spec.shape.rank(); ++i) extents.push_back(spec.shape[i]);
+      state.tensors.push_back(
+          {fmt::format("layers.{}.{}", layer, spec.name), Tensor::zeros(Shape(std::span(extents))), spec.in_place});
+    }
+  }
+  return state;
+}
+
+int64_t Model::state_bytes_per_stream() const {
+  int64_t n = 0;
+  for (const auto& layer : specs_)
+    for (const StateSpec& spec : layer) n += spec.shape.size() * int64_t(sizeof(float));
+  return n;
+}
+
+Var Model::forward(Tape& tape, State& state, std::span<const int32_t> tokens, int64_t B, int64_t T,
+                   const ForwardOptions& options) {
+  BROOD_ASSERT(state.streams == B && int64_t(tokens.size()) == B * T && T > 0);
+  for (int32_t token : tokens)
+    if (token < 0 || token >= frame_.vocab_size)
+      fail("model: token {} is outside the vocabulary of {}", token, frame_.vocab_size);
+  const Chunk chunk{.B = B,
+                    .T = T,
+                    .positions = state.positions.data(),
+                    .training = options.training,
+                    .keep_state = options.keep_state};
+  ++forwards_;
+
+  Var x = normalise(tape, embedding(tape, tokens, *embedding_), frame_.embedding_norm, nullptr, frame_.norm_eps);
+  size_t next = 0;
+  for (size_t layer = 0; layer < blocks_.size(); ++layer) {
+    std::array<StateVar, 8> vars;
+    const size_t n = specs_[layer].size();
+    BROOD_ASSERT(n <= vars.size());
+    for (size_t i = 0; i < n; ++i) {
+      StateTensor& t = state.tensors[next + i];
+      const int64_t size = t.value.size() / B;
+      if (!t.in_place)
+        for (int64_t b = 0; b < B; ++b)
+          if (state.positions[size_t(b)] == 0)
+            std::memset(t.value.f32() + b * size, 0, size_t(size) * sizeof(float));
+      Var memory = tape.leaf(t.value.f32(), B, size);
+      vars[i] = {memory, memory};
+    }
+    BlockContext context{.tape = tape,
+                         .chunk = chunk,
+                         .state = std::span(vars.data(), n),
+                         .activity = options.activity,
+                         .dropout_seed = forwards_ * 1024 + layer};
+    x = blocks_[layer]->forward(context, x);
+    for (size_t i = 0; i < n && options.keep_state; ++i) {
+      const StateVar v = vars[i];
+      if (v.out.value() == v.in.value()) continue;
+      tape.at_end([v] { std::memcpy(v.in.value(), v.out.value(), size_t(v.in.size()) * sizeof(float)); });
+    }
+    next += n;
+  }
+  if (options.keep_state) {
+    // Streams move on when the step is over: until then the recorded operations still see where they stood.
+    State* moved = &state;
+    const auto advance = [moved, T] {
+      for (int64_t& position : moved->positions) position += T;
+    };
+    if (tape.recording()) {
+      tape.at_end(advance);
+    } else {
+      tape.finish();
+      advance();
+    }
+  }
+  if (options.last_only) x = last_rows(tape, x, B, T);
+  return linear(tape, normalise(tape, x, frame_.final_norm, final_norm_, frame_.norm_eps), *head_);
+}
+
+}  // namespace brood
