@@ -50,11 +50,11 @@ Var linear(Tape& tape, Var x, Parameter& weight) {
     } else {
       for (int64_t r = 0; r < T; ++r) kernels::convert(in, x.value() + r * x.stride(), half + r * in);
     }
-    kernels::matmul(Order::kPlain, Order::kTransposed, T, out, in, half, in, weight.half_value(), in, false, y.value(),
-                    out);
+    kernels::matmul(Order::kPlain, Order::kTransposed, T, out, in, half, in, weight.half_value(), in, false,
+                    y.value(), out);
   } else {
-    kernels::matmul(Order::kPlain, Order::kTransposed, T, out, in, x.value(), x.stride(), weight.value.f32(), in,
-                    false, y.value(), out);
+    kernels::matmul(Order::kPlain, Order::kTransposed, T, out, in, x.value(), x.stride(), weight.value.f32(),
+                    in, false, y.value(), out);
   }
   tape.use(weight);
   tape.record(y, [&tape, &weight, x, y, T, out] {
@@ -125,9 +125,8 @@ Var silu(Tape& tape, Var x) {
   BROOD_ASSERT(x.contiguous());
   Var y = tape.make(x.rows(), x.cols(), x.needs_gradient());
   kernels::silu(x.size(), x.value(), y.value());
-  tape.record(y, [&tape, x, y] {
-    kernels::silu_backward(x.size(), x.value(), tape.gradient(y), tape.gradient(x));
-  });
+  tape.record(
+      y, [&tape, x, y] { kernels::silu_backward(x.size(), x.value(), tape.gradient(y), tape.gradient(x)); });
   return y;
 }
 
@@ -155,7 +154,8 @@ Var dropout(Tape& tape, Var x, float rate, uint64_t seed) {
   return y;
 }
 
-Var causal_conv_silu(Tape& tape, Var x, Parameter& weight, Parameter& bias, const Chunk& chunk, StateVar& state) {
+Var causal_conv_silu(Tape& tape, Var x, Parameter& weight, Parameter& bias, const Chunk& chunk,
+                     StateVar& state) {
   const int64_t C = x.cols(), width = weight.value.shape()[1];
   BROOD_ASSERT(weight.value.shape()[0] == C && bias.size() == C && state.in.cols() == (width - 1) * C);
   const kernels::CausalConv conv{.B = chunk.B,
@@ -177,17 +177,18 @@ Var causal_conv_silu(Tape& tape, Var x, Parameter& weight, Parameter& bias, cons
   tape.use(bias);
   tape.record(y, state.out, [&tape, &weight, &bias, conv, x, y, pre, in = state.in, out = state.out] {
     float* scratch = tape.arena().floats(kernels::causal_conv_scratch(conv));
-    kernels::causal_conv_backward(conv, pre, tape.gradient(y), out.node()->gradient, gradient_or_null(tape, x),
-                                  x.stride(), tape.sink().gradient(weight), tape.sink().gradient(bias),
-                                  gradient_or_null(tape, in), scratch);
+    kernels::causal_conv_backward(conv, pre, tape.gradient(y), out.node()->gradient,
+                                  gradient_or_null(tape, x), x.stride(), tape.sink().gradient(weight),
+                                  tape.sink().gradient(bias), gradient_or_null(tape, in), scratch);
     tape.sink().finished(weight);
     tape.sink().finished(bias);
   });
   return y;
 }
 
-Var selective_scan(Tape& tape, Var x, Var delta, Parameter& dt_bias, Parameter& a_log, const float* a_transposed,
-                   Var input, Var output, Parameter& d, Var z, const Chunk& chunk, StateVar& state) {
+Var selective_scan(Tape& tape, Var x, Var delta, Parameter& dt_bias, Parameter& a_log,
+                   const float* a_transposed, Var input, Var output, Parameter& d, Var z, const Chunk& chunk,
+                   StateVar& state) {
   const int64_t C = x.cols(), N = input.cols();
   BROOD_ASSERT(x.contiguous() && delta.contiguous() && input.stride() == output.stride());
   BROOD_ASSERT(a_log.size() == C * N && state.in.cols() == N * C);
@@ -213,30 +214,32 @@ Var selective_scan(Tape& tape, Var x, Var delta, Parameter& dt_bias, Parameter& 
       recording ? tape.arena().floats(kernels::selective_scan_checkpoint_size(scan)) : nullptr;
   kernels::selective_scan_forward(scan, y.value(), state.out.value(), checkpoints);
   for (Parameter* p : {&dt_bias, &a_log, &d}) tape.use(*p);
-  tape.record(y, state.out, [&tape, &dt_bias, &a_log, &d, scan, x, delta, input, output, z, y, checkpoints,
-                             in = state.in, out = state.out] {
-    Arena& arena = tape.arena();
-    const int64_t C = scan.C, N = scan.N;
-    float* dA = arena.zeros(N * C);
-    const kernels::SelectiveScanGradients gradients{.x = gradient_or_null(tape, x),
-                                                    .delta = gradient_or_null(tape, delta),
-                                                    .delta_bias = tape.sink().gradient(dt_bias),
-                                                    .A = dA,
-                                                    .input = gradient_or_null(tape, input),
-                                                    .output = gradient_or_null(tape, output),
-                                                    .bc_stride = input.stride(),
-                                                    .D = tape.sink().gradient(d),
-                                                    .z = z ? gradient_or_null(tape, z) : nullptr,
-                                                    .z_stride = z ? z.stride() : 0,
-                                                    .h_in = gradient_or_null(tape, in)};
-    float* scratch = arena.floats(kernels::selective_scan_backward_scratch(scan));
-    kernels::selective_scan_backward(scan, checkpoints, tape.gradient(y), out.node()->gradient, gradients, scratch);
-    // A = −exp(a_log), so dA/da_log = A; the kernel's layout is [N][C], the parameter's [C][N].
-    float* da_log = tape.sink().gradient(a_log);
-    for (int64_t c = 0; c < C; ++c)
-      for (int64_t n = 0; n < N; ++n) da_log[c * N + n] += dA[n * C + c] * scan.A[n * C + c];
-    for (Parameter* p : {&dt_bias, &a_log, &d}) tape.sink().finished(*p);
-  });
+  tape.record(y, state.out,
+              [&tape, &dt_bias, &a_log, &d, scan, x, delta, input, output, z, y, checkpoints, in = state.in,
+               out = state.out] {
+                Arena& arena = tape.arena();
+                const int64_t C = scan.C, N = scan.N;
+                float* dA = arena.zeros(N * C);
+                const kernels::SelectiveScanGradients gradients{.x = gradient_or_null(tape, x),
+                                                                .delta = gradient_or_null(tape, delta),
+                                                                .delta_bias = tape.sink().gradient(dt_bias),
+                                                                .A = dA,
+                                                                .input = gradient_or_null(tape, input),
+                                                                .output = gradient_or_null(tape, output),
+                                                                .bc_stride = input.stride(),
+                                                                .D = tape.sink().gradient(d),
+                                                                .z = z ? gradient_or_null(tape, z) : nullptr,
+                                                                .z_stride = z ? z.stride() : 0,
+                                                                .h_in = gradient_or_null(tape, in)};
+                float* scratch = arena.floats(kernels::selective_scan_backward_scratch(scan));
+                kernels::selective_scan_backward(scan, checkpoints, tape.gradient(y), out.node()->gradient,
+                                                 gradients, scratch);
+                // A = −exp(a_log), so dA/da_log = A; the kernel's layout is [N][C], the parameter's [C][N].
+                float* da_log = tape.sink().gradient(a_log);
+                for (int64_t c = 0; c < C; ++c)
+                  for (int64_t n = 0; n < N; ++n) da_log[c * N + n] += dA[n * C + c] * scan.A[n * C + c];
+                for (Parameter* p : {&dt_bias, &a_log, &d}) tape.sink().finished(*p);
+              });
   return y;
 }
 
@@ -245,20 +248,23 @@ Var rotary(Tape& tape, Var x, int64_t heads, const Chunk& chunk, float theta) {
   int64_t* positions = tape.arena().allocate_array<int64_t>(chunk.B);
   std::memcpy(positions, chunk.positions, size_t(chunk.B) * sizeof(int64_t));
   Var y = tape.make(x.rows(), x.cols(), x.needs_gradient());
-  kernels::rotary(chunk.B, chunk.T, heads, head_dim, positions, theta, false, x.value(), x.stride(), y.value(),
-                  y.stride());
+  kernels::rotary(chunk.B, chunk.T, heads, head_dim, positions, theta, false, x.value(), x.stride(),
+                  y.value(), y.stride());
   tape.record(y, [&tape, x, y, heads, head_dim, positions, theta, B = chunk.B, T = chunk.T] {
     // A rotation's transpose is its inverse.
     float* back = tape.arena().floats(y.size());
-    kernels::rotary(B, T, heads, head_dim, positions, theta, true, tape.gradient(y), y.stride(), back, y.stride());
+    kernels::rotary(B, T, heads, head_dim, positions, theta, true, tape.gradient(y), y.stride(), back,
+                    y.stride());
     float* dx = tape.gradient(x);
-    for (int64_t r = 0; r < x.rows(); ++r) kernels::add_to(x.cols(), back + r * y.cols(), dx + r * x.stride());
+    for (int64_t r = 0; r < x.rows(); ++r)
+      kernels::add_to(x.cols(), back + r * y.cols(), dx + r * x.stride());
   });
   return y;
 }
 
-Var multi_query_attention(Tape& tape, Var q, Var k, Var v, int64_t heads, float* key_cache, float* value_cache,
-                          int64_t capacity, const int64_t* filled, int64_t window, const Chunk& chunk) {
+Var multi_query_attention(Tape& tape, Var q, Var k, Var v, int64_t heads, float* key_cache,
+                          float* value_cache, int64_t capacity, const int64_t* filled, int64_t window,
+                          const Chunk& chunk) {
   const int64_t head_dim = k.cols(), B = chunk.B, T = chunk.T;
   BROOD_ASSERT(q.contiguous() && q.cols() == heads * head_dim);
   int64_t* start = tape.arena().allocate_array<int64_t>(B);
@@ -289,8 +295,8 @@ Var multi_query_attention(Tape& tape, Var q, Var k, Var v, int64_t heads, float*
     float* dk = tape.arena().zeros(k.size());
     float* dv = tape.arena().zeros(v.size());
     float* scratch = tape.arena().floats(kernels::attention_backward_scratch(attention));
-    kernels::attention_backward(attention, y.value(), log_sum, tape.gradient(y), tape.gradient(q), q.stride(), dk, dv,
-                                scratch);
+    kernels::attention_backward(attention, y.value(), log_sum, tape.gradient(y), tape.gradient(q), q.stride(),
+                                dk, dv, scratch);
     float *gk = tape.gradient(k), *gv = tape.gradient(v);
     for (int64_t r = 0; r < k.rows(); ++r) {
       kernels::add_to(k.cols(), dk + r * k.cols(), gk + r * k.stride());

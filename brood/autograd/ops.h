@@ -9,46 +9,52 @@
 
 namespace brood {
 
-// A chunk: T consecutive steps of B independent streams. positions[b] counts the steps of stream b before this chunk.
-// positions[b] == 0 is the start of a stream: its state is zero whatever its memory holds (Model clears small states;
-// a block with a state in place looks at positions itself).
+// A chunk: T consecutive steps of B independent streams. positions[b] counts the steps of stream b before
+// this chunk. positions[b] == 0 is the start of a stream: its state is zero whatever its memory holds (Model
+// clears small states; a block with a state in place looks at positions itself).
 struct Chunk {
   int64_t B = 1, T = 1;
   const int64_t* positions = nullptr;
-  bool training = false;        // dropout on
-  bool keep_state = true;       // false: the caller throws the final state away, so large states need not be written
+  bool training = false;  // dropout on
+  bool keep_state =
+      true;  // false: the caller throws the final state away, so large states need not be written
   int64_t rows() const { return B * T; }
 };
 
-// A recurrent state on the tape, [B, size]. When recording, `out` is arena memory that Model copies back at the end of
-// the step; otherwise out and in are the same memory.
+// A recurrent state on the tape, [B, size]. When recording, `out` is arena memory that Model copies back at
+// the end of the step; otherwise out and in are the same memory.
 struct StateVar {
   Var in, out;
 };
 
-Var embedding(Tape& tape, std::span<const int32_t> tokens, Parameter& table);      // [rows, d], table [vocab, d]
-Var linear(Tape& tape, Var x, Parameter& weight);                                  // x Wᵀ, weight [out, in]
+Var embedding(Tape& tape, std::span<const int32_t> tokens, Parameter& table);  // [rows, d], table [vocab, d]
+Var linear(Tape& tape, Var x, Parameter& weight);                              // x Wᵀ, weight [out, in]
 Var rms_norm(Tape& tape, Var x, Parameter& weight, float eps);
-Var layer_norm(Tape& tape, Var x, float eps = 1e-5f);                              // no affine part
+Var layer_norm(Tape& tape, Var x, float eps = 1e-5f);  // no affine part
 Var add(Tape& tape, Var a, Var b);
 Var mul(Tape& tape, Var a, Var b);
 Var silu(Tape& tape, Var x);
 Var swiglu(Tape& tape, Var gate, Var up);
-Var dropout(Tape& tape, Var x, float rate, uint64_t seed);                         // rate 0: x itself
+Var dropout(Tape& tape, Var x, float rate, uint64_t seed);  // rate 0: x itself
 
 // silu(conv(x)); weight [C, width], bias [C]; state [B, (width−1)·C]
-Var causal_conv_silu(Tape& tape, Var x, Parameter& weight, Parameter& bias, const Chunk& chunk, StateVar& state);
+Var causal_conv_silu(Tape& tape, Var x, Parameter& weight, Parameter& bias, const Chunk& chunk,
+                     StateVar& state);
 
-// Mamba's scan with its gate; a_log [C, N], d [C], dt_bias [C]; state [B, N·C]; a_transposed: −exp(a_log)ᵀ, [N, C]
-Var selective_scan(Tape& tape, Var x, Var delta, Parameter& dt_bias, Parameter& a_log, const float* a_transposed,
-                   Var input, Var output, Parameter& d, Var z, const Chunk& chunk, StateVar& state);
+// Mamba's scan with its gate; a_log [C, N], d [C], dt_bias [C]; state [B, N·C]; a_transposed: −exp(a_log)ᵀ,
+// [N, C]
+Var selective_scan(Tape& tape, Var x, Var delta, Parameter& dt_bias, Parameter& a_log,
+                   const float* a_transposed, Var input, Var output, Parameter& d, Var z, const Chunk& chunk,
+                   StateVar& state);
 
 Var rotary(Tape& tape, Var x, int64_t heads, const Chunk& chunk, float theta);
 
-// Keys and values [rows, head_dim] are appended to the caches, which hold `capacity` rows a stream of which filled[b]
-// are used before this chunk; a query sees at most `window` rows. The caches must have room for T more rows.
-Var multi_query_attention(Tape& tape, Var q, Var k, Var v, int64_t heads, float* key_cache, float* value_cache,
-                          int64_t capacity, const int64_t* filled, int64_t window, const Chunk& chunk);
+// Keys and values [rows, head_dim] are appended to the caches, which hold `capacity` rows a stream of which
+// filled[b] are used before this chunk; a query sees at most `window` rows. The caches must have room for T
+// more rows.
+Var multi_query_attention(Tape& tape, Var q, Var k, Var v, int64_t heads, float* key_cache,
+                          float* value_cache, int64_t capacity, const int64_t* filled, int64_t window,
+                          const Chunk& chunk);
 
 // Per-row loss in nats, [rows, 1]; targets −1 are ignored.
 Var cross_entropy(Tape& tape, Var logits, std::span<const int32_t> targets);

@@ -1,4 +1,5 @@
-// Parameter: a named weight, its gradient and its optimiser moments. ParameterStore owns them and keeps their order.
+// Parameter: a named weight, its gradient and its optimiser moments. ParameterStore owns them and keeps their
+// order.
 #pragma once
 
 #include <cstdint>
@@ -11,25 +12,26 @@
 namespace brood {
 
 struct Parameter {
-  std::string name;             // as the public checkpoints spell it
-  Tensor value;                 // f32 master weights
-  bool swapped_in_file = false; // the public checkpoint stores the last two extents swapped
-  std::vector<int64_t> file_shape;  // the shape in files when it differs from value's beyond the swap, else empty
-  bool decays = true;           // weight decay applies
-  bool scan = false;            // scan parameter: always f32, may have its own learning rate
+  std::string name;              // as the public checkpoints spell it
+  Tensor value;                  // f32 master weights
+  bool swapped_in_file = false;  // the public checkpoint stores the last two extents swapped
+  std::vector<int64_t>
+      file_shape;      // the shape in files when it differs from value's beyond the swap, else empty
+  bool decays = true;  // weight decay applies
+  bool scan = false;   // scan parameter: always f32, may have its own learning rate
 
   // Made on first use by those who need them; same shape as value.
-  Tensor gradient;              // accumulated by GradientSink
-  Tensor moment1, moment2;      // the optimiser's
-  Tensor half;                  // bf16 copy of value, valid when half_version == version
+  Tensor gradient;          // accumulated by GradientSink
+  Tensor moment1, moment2;  // the optimiser's
+  Tensor half;              // bf16 copy of value, valid when half_version == version
 
-  uint64_t version = 1;         // raised at every change of value
+  uint64_t version = 1;  // raised at every change of value
   uint64_t half_version = 0;
-  int open_uses = 0;            // uses recorded on the tape whose backward has not run yet
-  bool gradient_open = false;   // gradient holds a contribution of this step
+  int open_uses = 0;           // uses recorded on the tape whose backward has not run yet
+  bool gradient_open = false;  // gradient holds a contribution of this step
 
   int64_t size() const { return value.size(); }
-  const Bf16* half_value();     // brings the bf16 copy up to date
+  const Bf16* half_value();  // brings the bf16 copy up to date
 };
 
 class ParameterStore {
@@ -38,12 +40,13 @@ class ParameterStore {
   ParameterStore(const ParameterStore&) = delete;
   ParameterStore& operator=(const ParameterStore&) = delete;
 
-  // Zero-filled. When one of that name exists (weights shared between layers) it is returned; its shape must be the same.
+  // Zero-filled. When one of that name exists (weights shared between layers) it is returned; its shape must
+  // be the same.
   Parameter& add(const std::string& name, const Shape& shape);
   Parameter* find(std::string_view name);
   std::deque<Parameter>& all() { return parameters_; }
   const std::deque<Parameter>& all() const { return parameters_; }
-  int64_t count() const;        // numbers in all parameters
+  int64_t count() const;  // numbers in all parameters
 
  private:
   std::deque<Parameter> parameters_;  // a deque: references stay valid

@@ -21,7 +21,8 @@ const Bf16* half_rows(Arena& arena, const float* x, int64_t rows, int64_t cols, 
 
 }  // namespace
 
-// ---------------------------------------------------------------------------------------------------- GradientSink
+// ----------------------------------------------------------------------------------------------------
+// GradientSink
 
 void GradientSink::linear(Parameter& w, int64_t T, const float* dy, int64_t ldy, const float* x, int64_t ldx,
                           float* dx, int64_t lddx, bool accumulate, Precision precision, Arena& scratch) {
@@ -35,12 +36,14 @@ void GradientSink::linear(Parameter& w, int64_t T, const float* dy, int64_t ldy,
     kernels::matmul(Order::kTransposed, Order::kPlain, out, in, T, dy_half, out, x_half, in, !first,
                     w.gradient.f32(), in);
     if (dx)
-      kernels::matmul(Order::kPlain, Order::kPlain, T, in, out, dy_half, out, w.half_value(), in, accumulate, dx,
-                      lddx);
+      kernels::matmul(Order::kPlain, Order::kPlain, T, in, out, dy_half, out, w.half_value(), in, accumulate,
+                      dx, lddx);
   } else {
-    kernels::matmul(Order::kTransposed, Order::kPlain, out, in, T, dy, ldy, x, ldx, !first, w.gradient.f32(), in);
+    kernels::matmul(Order::kTransposed, Order::kPlain, out, in, T, dy, ldy, x, ldx, !first, w.gradient.f32(),
+                    in);
     if (dx)
-      kernels::matmul(Order::kPlain, Order::kPlain, T, in, out, dy, ldy, w.value.f32(), in, accumulate, dx, lddx);
+      kernels::matmul(Order::kPlain, Order::kPlain, T, in, out, dy, ldy, w.value.f32(), in, accumulate, dx,
+                      lddx);
   }
   finished(w);
 }
@@ -60,7 +63,8 @@ void GradientSink::step_done(std::vector<Parameter*>& used) {
   for (Parameter* w : used) w->open_uses = 0;
 }
 
-// ------------------------------------------------------------------------------------------------------------ Tape
+// ------------------------------------------------------------------------------------------------------------
+// Tape
 
 Tape::Tape() = default;
 
@@ -88,8 +92,8 @@ Var Tape::columns(Var x, int64_t begin, int64_t end) {
   BROOD_ASSERT(0 <= begin && begin < end && end <= x.cols());
   Node* whole = x.node()->whole ? x.node()->whole : x.node();
   Node* node = arena_.allocate_array<Node>(1);
-  return Var(new (node) Node{x.value() + begin, nullptr, whole, x.node()->offset + begin, x.rows(), end - begin,
-                             whole->stride, x.needs_gradient()});
+  return Var(new (node) Node{x.value() + begin, nullptr, whole, x.node()->offset + begin, x.rows(),
+                             end - begin, whole->stride, x.needs_gradient()});
 }
 
 void Tape::use(Parameter& w) {

@@ -1,11 +1,11 @@
 // Tape: reverse-mode differentiation over coarse operations.
 //
-// Forward functions (autograd/ops.h) compute at once into the tape's arena and, when recording, leave a plain closure
-// that adds to the gradients of their inputs. backward() runs the closures in reverse. start() takes the whole step's
-// memory back. Once warm a step allocates nothing.
+// Forward functions (autograd/ops.h) compute at once into the tape's arena and, when recording, leave a plain
+// closure that adds to the gradients of their inputs. backward() runs the closures in reverse. start() takes
+// the whole step's memory back. Once warm a step allocates nothing.
 //
-// A Var is a [rows, cols] matrix of f32 with a row stride; a view of some columns shares memory and gradient with the
-// whole. Vars die at the next start(). One tape serves one thread; the kernels inside use the pool.
+// A Var is a [rows, cols] matrix of f32 with a row stride; a view of some columns shares memory and gradient
+// with the whole. Vars die at the next start(). One tape serves one thread; the kernels inside use the pool.
 #pragma once
 
 #include <cstdint>
@@ -24,9 +24,9 @@ enum class Precision : uint8_t { kF32, kBf16 };
 
 struct Node {
   float* value;
-  float* gradient;     // null until the first contribution in backward
-  Node* whole;         // for a view of columns: the node that it looks into, else null
-  int64_t offset;      // a view's first column
+  float* gradient;  // null until the first contribution in backward
+  Node* whole;      // for a view of columns: the node that it looks into, else null
+  int64_t offset;   // a view's first column
   int64_t rows, cols, stride;
   bool needs_gradient;
 };
@@ -55,13 +55,14 @@ class GradientSink {
  public:
   virtual ~GradientSink() = default;
 
-  // Backward of y[T,out] = x[T,in] Wᵀ for the whole parameter W [out,in]: takes care of dW = dyᵀx, and, when dx is not
-  // null, of dx (+)= dy·W with W as it was in forward. Row strides ldy, ldx, lddx. The last use in this step when
-  // w.open_uses is 1 on entry; lowers it.
-  virtual void linear(Parameter& w, int64_t T, const float* dy, int64_t ldy, const float* x, int64_t ldx, float* dx,
-                      int64_t lddx, bool accumulate, Precision precision, Arena& scratch);
+  // Backward of y[T,out] = x[T,in] Wᵀ for the whole parameter W [out,in]: takes care of dW = dyᵀx, and, when
+  // dx is not null, of dx (+)= dy·W with W as it was in forward. Row strides ldy, ldx, lddx. The last use in
+  // this step when w.open_uses is 1 on entry; lowers it.
+  virtual void linear(Parameter& w, int64_t T, const float* dy, int64_t ldy, const float* x, int64_t ldx,
+                      float* dx, int64_t lddx, bool accumulate, Precision precision, Arena& scratch);
 
-  // A zero-initialised (on first call of a step) buffer of w's size to add to; then call finished(w) once per use.
+  // A zero-initialised (on first call of a step) buffer of w's size to add to; then call finished(w) once per
+  // use.
   virtual float* gradient(Parameter& w);
   virtual void finished(Parameter& w);  // lowers open_uses
 
@@ -82,20 +83,21 @@ class Tape {
   GradientSink& sink() { return *sink_; }
   Arena& arena() { return arena_; }
 
-  Var make(int64_t rows, int64_t cols, bool needs_gradient);          // uninitialised
+  Var make(int64_t rows, int64_t cols, bool needs_gradient);                        // uninitialised
   Var leaf(float* value, int64_t rows, int64_t cols, bool needs_gradient = false);  // memory of the caller's
-  Var columns(Var x, int64_t begin, int64_t end);                     // a view
+  Var columns(Var x, int64_t begin, int64_t end);                                   // a view
 
   // Declares that a recorded operation uses w: call once per operation when recording.
   void use(Parameter& w);
 
-  // Adds an operation's backward. It runs only if y received a gradient. The closure is copied into the arena; it must
-  // be trivially destructible (capture pointers, numbers and Vars).
+  // Adds an operation's backward. It runs only if y received a gradient. The closure is copied into the
+  // arena; it must be trivially destructible (capture pointers, numbers and Vars).
   template <class Backward>
   void record(Var y, Backward backward) {
     record(y, Var(), std::move(backward));
   }
-  // For an operation with a second output (a final state), which may be empty: runs if either received a gradient.
+  // For an operation with a second output (a final state), which may be empty: runs if either received a
+  // gradient.
   template <class Backward>
   void record(Var y, Var second, Backward backward) {
     static_assert(std::is_trivially_destructible_v<Backward>);
@@ -105,8 +107,9 @@ class Tape {
     records_.push_back({y.node(), second.node(), closure, [](void* c) { (*static_cast<Backward*>(c))(); }});
   }
 
-  // Registers something to be done when the step is over: after backward() when it is called, else at the next start()
-  // or finish(). Used by states too large to copy, which must not change before backward has read them.
+  // Registers something to be done when the step is over: after backward() when it is called, else at the
+  // next start() or finish(). Used by states too large to copy, which must not change before backward has
+  // read them.
   template <class Action>
   void at_end(Action action) {
     static_assert(std::is_trivially_destructible_v<Action>);
@@ -117,14 +120,14 @@ class Tape {
 
   // The gradient of v, zeroed at its first use; add to it. Row stride: v.stride().
   float* gradient(Var v);
-  // The same for an operation that can overwrite: fresh is true when nothing has been added yet, and then the memory is
-  // uninitialised and must be written whole. Never fresh for views.
+  // The same for an operation that can overwrite: fresh is true when nothing has been added yet, and then the
+  // memory is uninitialised and must be written whole. Never fresh for views.
   float* gradient_slot(Var v, bool& fresh);
   bool has_gradient(Var v) const;
 
   // seed: gradient of the loss with respect to every element of `loss` (1 for a sum).
   void backward(Var loss, float seed = 1.0f);
-  void finish();   // runs what at_end() left; called by backward() and start()
+  void finish();  // runs what at_end() left; called by backward() and start()
 
  private:
   struct Record {

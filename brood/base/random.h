@@ -1,5 +1,5 @@
-// Random numbers: xoshiro256++ (Blackman and Vigna 2019), seeded by splitmix64. The same seed gives the same stream on
-// every machine. Not thread-safe: one Random per owner.
+// Random numbers: xoshiro256++ (Blackman and Vigna 2019), seeded by splitmix64. The same seed gives the same
+// stream on every machine. Not thread-safe: one Random per owner.
 #pragma once
 
 #include <array>
@@ -12,10 +12,10 @@ class Random {
   explicit Random(uint64_t seed = 0);
 
   uint64_t next();
-  double uniform();                      // [0, 1)
+  double uniform();  // [0, 1)
   double uniform(double low, double high);
-  double normal();                       // N(0, 1), Box-Muller; two draws of next() each
-  uint64_t below(uint64_t n);            // uniform in [0, n), n > 0, without modulo bias
+  double normal();             // N(0, 1), Box-Muller; two draws of next() each
+  uint64_t below(uint64_t n);  // uniform in [0, n), n > 0, without modulo bias
 
   void fill_normal(float* x, int64_t n, float stddev);
   void fill_uniform(float* x, int64_t n, float low, float high);

@@ -1,6 +1,6 @@
-// Settings: a JSON object read strictly. Every read names the key, its default and what is allowed; a wrong type, a
-// value out of range and a key that nobody read are refused with one sentence. effective() gives back what was read,
-// defaults included, which is what a saved config.json holds.
+// Settings: a JSON object read strictly. Every read names the key, its default and what is allowed; a wrong
+// type, a value out of range and a key that nobody read are refused with one sentence. effective() gives back
+// what was read, defaults included, which is what a saved config.json holds.
 #pragma once
 
 #include <cstdint>
@@ -15,7 +15,8 @@ class Settings {
  public:
   // context begins every message ("config.json", "preset mamba-s").
   explicit Settings(nlohmann::json object, std::string context = "config");
-  static Settings parse(const std::string& text, const std::string& context);  // throws Error with line and column
+  static Settings parse(const std::string& text,
+                        const std::string& context);  // throws Error with line and column
 
   int64_t integer(const std::string& key, int64_t default_value, int64_t low, int64_t high);
   double number(const std::string& key, double default_value, double low, double high);
@@ -25,7 +26,7 @@ class Settings {
   std::string text(const std::string& key, const std::string& default_value);
   bool has(const std::string& key) const;
 
-  void finish() const;                          // throws Error naming a key that was never read, with the nearest known
+  void finish() const;  // throws Error naming a key that was never read, with the nearest known
   const nlohmann::json& effective() const { return effective_; }
   const std::string& context() const { return context_; }
 

@@ -1,12 +1,12 @@
 // One small pool of threads for the whole library.
 //
-// A parallel region is n tasks, numbered 0..n-1, divided into one contiguous run of tasks per thread, always the same
-// run for the same (n, threads). So a thread meets the same weights again at the next step and finds them in its own
-// L2 cache. Workers spin for a short while after a region and then sleep: a fork-join costs well under a microsecond
-// while work keeps coming and nothing when it does not.
+// A parallel region is n tasks, numbered 0..n-1, divided into one contiguous run of tasks per thread, always
+// the same run for the same (n, threads). So a thread meets the same weights again at the next step and finds
+// them in its own L2 cache. Workers spin for a short while after a region and then sleep: a fork-join costs
+// well under a microsecond while work keeps coming and nothing when it does not.
 //
-// Results never depend on the number of threads: callers split work into tasks by shape alone and never add up across
-// tasks except in task order.
+// Results never depend on the number of threads: callers split work into tasks by shape alone and never add
+// up across tasks except in task order.
 #pragma once
 
 #include <cstdint>
@@ -16,12 +16,13 @@ namespace brood {
 
 class ThreadPool {
  public:
-  // The library's pool. Thread-safe to call; regions themselves are started by one thread at a time (a region started
-  // from inside a region runs inline on the calling thread; one started by a second outside thread waits its turn).
+  // The library's pool. Thread-safe to call; regions themselves are started by one thread at a time (a region
+  // started from inside a region runs inline on the calling thread; one started by a second outside thread
+  // waits its turn).
   static ThreadPool& instance();
 
-  int size() const;            // threads that take part, the caller included
-  void resize(int threads);    // at least 1; not during a region
+  int size() const;          // threads that take part, the caller included
+  void resize(int threads);  // at least 1; not during a region
 
   // Runs task(i) for every i in [0, n) and returns when all are done. The first exception is rethrown.
   template <class Task>

@@ -1,8 +1,9 @@
-// Block: one architecture, written once as a function from (chunk, state in) to (outputs, state out). A chunk of one
-// step is decoding; a long chunk is training or reading a prompt. A block file reads like its paper's equations and
-// names its source; it knows no SIMD, no files, no threads.
+// Block: one architecture, written once as a function from (chunk, state in) to (outputs, state out). A chunk
+// of one step is decoding; a long chunk is training or reading a prompt. A block file reads like its paper's
+// equations and names its source; it knows no SIMD, no files, no threads.
 //
-// To add an architecture: one file here that defines an `Architecture`, one line in registry.cc, one test, one page.
+// To add an architecture: one file here that defines an `Architecture`, one line in registry.cc, one test,
+// one page.
 #pragma once
 
 #include <functional>
@@ -19,54 +20,56 @@ namespace brood {
 
 // One tensor of a block's state, per stream; of constant size.
 struct StateSpec {
-  std::string name;              // "conv", "ssm", "synapses", "keys"
-  Shape shape;                   // per stream
-  // A state too large to copy at each chunk: the block gets its memory itself (StateVar::in is out, a leaf over it) and
-  // changes it in place, at tape.at_end() when recording. Others are read from `in` and written to `out`.
+  std::string name;  // "conv", "ssm", "synapses", "keys"
+  Shape shape;       // per stream
+  // A state too large to copy at each chunk: the block gets its memory itself (StateVar::in is out, a leaf
+  // over it) and changes it in place, at tape.at_end() when recording. Others are read from `in` and written
+  // to `out`.
   bool in_place = false;
 };
 
 // What a forward pass measured about itself, for people: shares of neurons awake.
 struct Activity {
-  double active = 0, gated = 0;  // sums over rows and layers of the share of neurons with x > 0, and with x∘y > 0
-  int64_t samples = 0;           // how many (row, layer) pairs were counted
+  double active = 0,
+         gated = 0;     // sums over rows and layers of the share of neurons with x > 0, and with x∘y > 0
+  int64_t samples = 0;  // how many (row, layer) pairs were counted
 };
 
 struct BlockContext {
   Tape& tape;
   const Chunk& chunk;
-  std::span<StateVar> state;     // one per StateSpec, [B, size] each
-  Activity* activity;            // may be null
-  uint64_t dropout_seed;         // differs per step and layer
+  std::span<StateVar> state;  // one per StateSpec, [B, size] each
+  Activity* activity;         // may be null
+  uint64_t dropout_seed;      // differs per step and layer
 };
 
 class Block {
  public:
   virtual ~Block() = default;
   virtual std::vector<StateSpec> state() const = 0;
-  virtual Var forward(BlockContext& context, Var x) = 0;   // [rows, d_model] → [rows, d_model]
+  virtual Var forward(BlockContext& context, Var x) = 0;  // [rows, d_model] → [rows, d_model]
 };
 
 // What a model needs to know of an architecture beyond its blocks.
 struct Frame {
   int64_t vocab_size, d_model, n_layer;
-  bool tied_head = false;        // the head is the embedding
+  bool tied_head = false;  // the head is the embedding
   enum class Norm { kNone, kLayer, kRms } embedding_norm = Norm::kNone, final_norm = Norm::kNone;
   float norm_eps = 1e-5f;
   float embedding_stddev = 0.02f, head_stddev = 0.02f;
   std::string embedding_name, final_norm_name, head_name;  // as the public checkpoints spell them
-  bool head_swapped_in_file = false;                       // the public checkpoint stores the head [d_model, vocab]
+  bool head_swapped_in_file = false;  // the public checkpoint stores the head [d_model, vocab]
 };
 
 struct Architecture {
-  const char* name;              // "mamba"
+  const char* name;  // "mamba"
   // Reads the keys it knows, makes the frame and says what it needs. Throws Error on impossible shapes.
   Frame (*frame)(Settings&);
   // Makes the layers: adds parameters to the store (initialised from random) and returns one block a layer.
   std::vector<std::unique_ptr<Block>> (*blocks)(Settings&, const Frame&, ParameterStore&, Random&);
 };
 
-const std::vector<Architecture>& architectures();               // blocks/registry.cc
-const Architecture& find_architecture(std::string_view name);   // throws Error that lists the known ones
+const std::vector<Architecture>& architectures();              // blocks/registry.cc
+const Architecture& find_architecture(std::string_view name);  // throws Error that lists the known ones
 
 }  // namespace brood

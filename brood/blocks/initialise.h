@@ -8,7 +8,8 @@
 
 namespace brood {
 
-// U(−bound, bound) with bound = scale/sqrt(fan_in): what kaiming_uniform(a = √5) gives, torch's default for linear maps.
+// U(−bound, bound) with bound = scale/sqrt(fan_in): what kaiming_uniform(a = √5) gives, torch's default for
+// linear maps.
 inline void initialise_uniform(Parameter& p, int64_t fan_in, Random& random, double scale = 1.0) {
   const float bound = float(scale / std::sqrt(double(fan_in)));
   random.fill_uniform(p.value.f32(), p.size(), -bound, bound);

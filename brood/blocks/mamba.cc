@@ -48,7 +48,8 @@ class Mamba final : public Block {
         in_proj_(add(store, layer, "mixer.in_proj.weight", {2 * shapes.d_inner, shapes.d_model})),
         conv_weight_(add(store, layer, "mixer.conv1d.weight", {shapes.d_inner, shapes.d_conv})),
         conv_bias_(add(store, layer, "mixer.conv1d.bias", {shapes.d_inner})),
-        x_proj_(add(store, layer, "mixer.x_proj.weight", {shapes.dt_rank + 2 * shapes.d_state, shapes.d_inner})),
+        x_proj_(
+            add(store, layer, "mixer.x_proj.weight", {shapes.dt_rank + 2 * shapes.d_state, shapes.d_inner})),
         dt_proj_(add(store, layer, "mixer.dt_proj.weight", {shapes.d_inner, shapes.dt_rank})),
         dt_bias_(add(store, layer, "mixer.dt_proj.bias", {shapes.d_inner})),
         a_log_(add(store, layer, "mixer.A_log", {shapes.d_inner, shapes.d_state})),
@@ -74,7 +75,8 @@ class Mamba final : public Block {
     Var dbc = linear(tape, u, x_proj_);
     Var delta = linear(tape, tape.columns(dbc, 0, rank), dt_proj_);
     Var B = tape.columns(dbc, rank, rank + n), C = tape.columns(dbc, rank + n, rank + 2 * n);
-    Var y = selective_scan(tape, u, delta, dt_bias_, a_log_, decay(), B, C, d_, z, context.chunk, context.state[1]);
+    Var y = selective_scan(tape, u, delta, dt_bias_, a_log_, decay(), B, C, d_, z, context.chunk,
+                           context.state[1]);
     Var out = linear(tape, y, out_proj_);
     if (context.chunk.training) out = dropout(tape, out, float(shapes_.dropout), context.dropout_seed);
     return brood::add(tape, x, out);
@@ -113,7 +115,8 @@ class Mamba final : public Block {
   }
 
   Shapes shapes_;
-  Parameter &norm_, &in_proj_, &conv_weight_, &conv_bias_, &x_proj_, &dt_proj_, &dt_bias_, &a_log_, &d_, &out_proj_;
+  Parameter &norm_, &in_proj_, &conv_weight_, &conv_bias_, &x_proj_, &dt_proj_, &dt_bias_, &a_log_, &d_,
+      &out_proj_;
   Tensor a_;
   uint64_t a_version_ = 0;
 };
@@ -135,8 +138,8 @@ Frame mamba_frame(Settings& settings) {
   return frame;
 }
 
-std::vector<std::unique_ptr<Block>> mamba_blocks(Settings& settings, const Frame& frame, ParameterStore& store,
-                                                 Random& random) {
+std::vector<std::unique_ptr<Block>> mamba_blocks(Settings& settings, const Frame& frame,
+                                                 ParameterStore& store, Random& random) {
   const Shapes shapes = read_shapes(settings);
   std::vector<std::unique_ptr<Block>> blocks;
   for (int64_t i = 0; i < frame.n_layer; ++i)

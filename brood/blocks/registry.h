@@ -5,8 +5,8 @@
 
 namespace brood {
 
-#define BROOD_DECLARE_ARCHITECTURE(name)                                                                    \
-  Frame name##_frame(Settings&);                                                                            \
+#define BROOD_DECLARE_ARCHITECTURE(name) \
+  Frame name##_frame(Settings&);         \
   std::vector<std::unique_ptr<Block>> name##_blocks(Settings&, const Frame&, ParameterStore&, Random&)
 
 BROOD_DECLARE_ARCHITECTURE(bdh);

@@ -1,11 +1,12 @@
-// The Transformer that everybody knows, as the baseline: pre-RMSNorm, rotary positions (Su et al. 2021), multi-query
-// attention (Shazeer 2019), SwiGLU (Shazeer 2020); optionally PaLM's parallel layer (Chowdhery et al. 2022):
+// The Transformer that everybody knows, as the baseline: pre-RMSNorm, rotary positions (Su et al. 2021),
+// multi-query attention (Shazeer 2019), SwiGLU (Shazeer 2020); optionally PaLM's parallel layer (Chowdhery et
+// al. 2022):
 //
 //   serial:    x ← x + W_o attention(norm1 x);   x ← x + W_down( silu(W_gate n)∘W_up n ), n = norm2 x
 //   parallel:  n = norm1 x;   x ← x + W_o attention(n) + W_down( silu(W_gate n)∘W_up n )
 //
-// State per layer and stream: a cache of the last keys and values, which are all that a window of attention can see.
-// The cache holds 2·window rows, so that old rows are moved out only once per `window` steps.
+// State per layer and stream: a cache of the last keys and values, which are all that a window of attention
+// can see. The cache holds 2·window rows, so that old rows are moved out only once per `window` steps.
 #include <cmath>
 #include <cstring>
 
@@ -31,8 +32,8 @@ Shapes read_shapes(Settings& settings) {
   s.head_dim = settings.integer("head_dim", 0, 0, 1 << 12);
   if (s.head_dim == 0) {
     if (s.d_model % s.heads)
-      fail("{}: d_model {} is not a multiple of n_head {}; set head_dim or change one of them", settings.context(),
-           s.d_model, s.heads);
+      fail("{}: d_model {} is not a multiple of n_head {}; set head_dim or change one of them",
+           settings.context(), s.d_model, s.heads);
     s.head_dim = s.d_model / s.heads;
   }
   if (s.head_dim % 2)
@@ -60,7 +61,8 @@ class Transformer final : public Block {
         gate_(add(store, layer, "mlp.gate_proj", {shapes.d_ff, shapes.d_model})),
         up_(add(store, layer, "mlp.up_proj", {shapes.d_ff, shapes.d_model})),
         down_(add(store, layer, "mlp.down_proj", {shapes.d_model, shapes.d_ff})) {
-    const double residual = 0.02 / std::sqrt(2.0 * double(n_layer));  // GPT-2: the residual stream keeps its scale
+    const double residual =
+        0.02 / std::sqrt(2.0 * double(n_layer));  // GPT-2: the residual stream keeps its scale
     for (Parameter* p : {&norm1_, &norm2_}) {
       p->decays = false;
       initialise_constant(*p, 1.0f);
@@ -71,14 +73,17 @@ class Transformer final : public Block {
 
   std::vector<StateSpec> state() const override {
     const int64_t rows = 2 * shapes_.window;
-    return {{"keys", {rows, shapes_.head_dim}, true}, {"values", {rows, shapes_.head_dim}, true}, {"filled", {1}, true}};
+    return {{"keys", {rows, shapes_.head_dim}, true},
+            {"values", {rows, shapes_.head_dim}, true},
+            {"filled", {1}, true}};
   }
 
   Var forward(BlockContext& context, Var x) override {
     Tape& tape = context.tape;
     Var n = rms_norm(tape, x, norm1_, shapes_.norm_eps);
     Var attended = drop(context, linear(tape, attend(context, n), o_), 0);
-    if (shapes_.parallel) return brood::add(tape, brood::add(tape, x, attended), drop(context, feed(tape, n), 1));
+    if (shapes_.parallel)
+      return brood::add(tape, brood::add(tape, x, attended), drop(context, feed(tape, n), 1));
     x = brood::add(tape, x, attended);
     return brood::add(tape, x, drop(context, feed(tape, rms_norm(tape, x, norm2_, shapes_.norm_eps)), 1));
   }
@@ -101,8 +106,10 @@ class Transformer final : public Block {
     Tape& tape = context.tape;
     const Chunk& chunk = context.chunk;
     if (chunk.T > shapes_.window)
-      fail("transformer: a chunk of {} steps is longer than the window of {}; use shorter chunks or a larger window",
-           chunk.T, shapes_.window);
+      fail(
+          "transformer: a chunk of {} steps is longer than the window of {}; use shorter chunks or a larger "
+          "window",
+          chunk.T, shapes_.window);
     Var q = rotary(tape, linear(tape, n, q_), shapes_.heads, chunk, shapes_.rope_theta);
     Var k = rotary(tape, linear(tape, n, k_), 1, chunk, shapes_.rope_theta);
     Var v = linear(tape, n, v_);
@@ -112,8 +119,8 @@ class Transformer final : public Block {
                                  shapes_.window, chunk);
   }
 
-  // Rows in use per stream before this chunk. Where the chunk would not fit, the rows that some query can still see
-  // move to the front.
+  // Rows in use per stream before this chunk. Where the chunk would not fit, the rows that some query can
+  // still see move to the front.
   const int64_t* make_room(BlockContext& context, float* keys, float* values) {
     const Chunk& chunk = context.chunk;
     const int64_t capacity = 2 * shapes_.window, dim = shapes_.head_dim;
@@ -156,8 +163,8 @@ Frame transformer_frame(Settings& settings) {
   return frame;
 }
 
-std::vector<std::unique_ptr<Block>> transformer_blocks(Settings& settings, const Frame& frame, ParameterStore& store,
-                                                       Random& random) {
+std::vector<std::unique_ptr<Block>> transformer_blocks(Settings& settings, const Frame& frame,
+                                                       ParameterStore& store, Random& random) {
   const Shapes shapes = read_shapes(settings);
   std::vector<std::unique_ptr<Block>> blocks;
   for (int64_t i = 0; i < frame.n_layer; ++i)

@@ -7,9 +7,10 @@ namespace brood::kernels {
 
 // loss[r] = log Σ exp(logits[r]) − logits[r][target[r]]; target −1 gives loss 0 and no gradient.
 // log_sum[r] = log Σ exp(logits[r]) is kept for backward (may be null).
-void cross_entropy_forward(int64_t rows, int64_t classes, const float* logits, const int32_t* targets, float* loss,
-                           float* log_sum);
-// dlogits = (softmax − onehot) · scale, overwriting; rows with target −1 get 0. In place when dlogits == logits.
+void cross_entropy_forward(int64_t rows, int64_t classes, const float* logits, const int32_t* targets,
+                           float* loss, float* log_sum);
+// dlogits = (softmax − onehot) · scale, overwriting; rows with target −1 get 0. In place when dlogits ==
+// logits.
 void cross_entropy_backward(int64_t rows, int64_t classes, const float* logits, const int32_t* targets,
                             const float* log_sum, float scale, float* dlogits);
 

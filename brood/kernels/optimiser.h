@@ -14,20 +14,23 @@ struct AdamW {
   float lr, beta1, beta2, eps, decay, correct1, correct2;
 };
 
-// n contiguous numbers; g is multiplied by grad_scale first (clipping); copy receives w in bf16 when not null.
-// Threaded when large; elementwise, so any split gives the same bits.
-void adamw(int64_t n, const AdamW& step, const float* g, float grad_scale, float* w, float* m, float* v, Bf16* copy);
+// n contiguous numbers; g is multiplied by grad_scale first (clipping); copy receives w in bf16 when not
+// null. Threaded when large; elementwise, so any split gives the same bits.
+void adamw(int64_t n, const AdamW& step, const float* g, float grad_scale, float* w, float* m, float* v,
+           Bf16* copy);
 void sgd(int64_t n, float lr, float decay, const float* g, float grad_scale, float* w, Bf16* copy);
 
-double squared_norm(int64_t n, const float* x);   // fixed order of summation
+double squared_norm(int64_t n, const float* x);  // fixed order of summation
 
 // y[T,out] = x Wᵀ backward and update in one pass over W [out,in], for few rows (T <= 8):
-//   dx (+)= dy·W (W before the update; dx may be null; overwritten unless accumulate),   W ← W − lr·dyᵀx − lr·decay·W
+//   dx (+)= dy·W (W before the update; dx may be null; overwritten unless accumulate),   W ← W − lr·dyᵀx −
+//   lr·decay·W
 // Split over fixed blocks of W's rows (partial sums of dx in scratch, added in block order).
 int64_t linear_backward_scratch(int64_t T, int64_t out, int64_t in);  // floats
-void linear_backward_sgd(int64_t T, int64_t out, int64_t in, const float* dy, const float* x, float lr, float decay,
-                         float* w, float* dx, bool accumulate, float* scratch);
-void linear_backward_adamw(int64_t T, int64_t out, int64_t in, const float* dy, const float* x, const AdamW& step,
-                           float* w, float* m, float* v, float* dx, bool accumulate, float* scratch);
+void linear_backward_sgd(int64_t T, int64_t out, int64_t in, const float* dy, const float* x, float lr,
+                         float decay, float* w, float* dx, bool accumulate, float* scratch);
+void linear_backward_adamw(int64_t T, int64_t out, int64_t in, const float* dy, const float* x,
+                           const AdamW& step, float* w, float* m, float* v, float* dx, bool accumulate,
+                           float* scratch);
 
 }  // namespace brood::kernels

@@ -12,10 +12,10 @@
 namespace brood {
 
 struct LiveSettings {
-  int64_t chunk = 16;              // steps between updates
-  bool learning = true;            // off: score only, the weights stay as they are
-  OptimiserSettings optimiser;     // learning_rate is the peak
-  int64_t warmup = 100;            // updates of linear warm-up
+  int64_t chunk = 16;           // steps between updates
+  bool learning = true;         // off: score only, the weights stay as they are
+  OptimiserSettings optimiser;  // learning_rate is the peak
+  int64_t warmup = 100;         // updates of linear warm-up
   uint64_t seed = 0;
 };
 
@@ -24,15 +24,15 @@ class LiveLearner {
  public:
   LiveLearner(Model& model, State& state, const LiveSettings& settings);
 
-  // Takes the next tokens of the stream, any number. Whole chunks are scored and learnt from; the rest waits for more.
-  // Returns the nats that the tokens scored by this call cost. The first token of a stream is predicted by a
-  // uniform distribution.
+  // Takes the next tokens of the stream, any number. Whole chunks are scored and learnt from; the rest waits
+  // for more. Returns the nats that the tokens scored by this call cost. The first token of a stream is
+  // predicted by a uniform distribution.
   double observe(std::span<const int32_t> tokens);
   // Scores and learns from what waits (a shorter last chunk): at the end of a stream, or before a save.
   double flush();
 
-  int64_t scored() const;              // tokens scored so far
-  double nats() const;                 // their total cost
+  int64_t scored() const;  // tokens scored so far
+  double nats() const;     // their total cost
   int64_t updates() const;
   const Activity& activity() const;
   // For saving and exact continuation.

@@ -1,4 +1,5 @@
-// Optimiser: AdamW or SGD over all parameters of a model, as a batch step after backward, or riding in it (riding.h).
+// Optimiser: AdamW or SGD over all parameters of a model, as a batch step after backward, or riding in it
+// (riding.h).
 #pragma once
 
 #include <cstdint>
@@ -13,15 +14,15 @@ struct OptimiserSettings {
   double learning_rate = 1e-3;
   double beta1 = 0.9, beta2 = 0.999, eps = 1e-8;
   double weight_decay = 0.1;
-  double clip = 1.0;                // global gradient norm; 0: none (riding updates cannot clip by the global norm)
+  double clip = 1.0;  // global gradient norm; 0: none (riding updates cannot clip by the global norm)
 };
 
 class Optimiser {
  public:
   Optimiser(ParameterStore& parameters, const OptimiserSettings& settings);
 
-  // One update from the accumulated gradients at the given learning rate; returns the gradient norm before clipping.
-  // Gradients are closed (zero for the next step). Bit-equal for any number of threads.
+  // One update from the accumulated gradients at the given learning rate; returns the gradient norm before
+  // clipping. Gradients are closed (zero for the next step). Bit-equal for any number of threads.
   double step(double learning_rate);
 
   int64_t steps() const { return steps_; }
@@ -34,7 +35,8 @@ class Optimiser {
   int64_t steps_ = 0;
 };
 
-// Learning rate at a step: linear warm-up, then cosine or linear decay to `floor` times the peak, or constant.
+// Learning rate at a step: linear warm-up, then cosine or linear decay to `floor` times the peak, or
+// constant.
 struct Schedule {
   enum class Shape { kConstant, kCosine, kLinear } shape = Shape::kCosine;
   double peak = 1e-3, floor = 0.1;

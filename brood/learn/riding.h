@@ -1,8 +1,8 @@
-// Riding: the optimiser rides in the backward pass. As soon as the last contribution to a weight's gradient is known
-// the weight is updated, while it is in cache; the gradient of a matrix used once is never stored.
+// Riding: the optimiser rides in the backward pass. As soon as the last contribution to a weight's gradient
+// is known the weight is updated, while it is in cache; the gradient of a matrix used once is never stored.
 //
-// Weights used several times in a step (shared over layers, tied embeddings) gather their gradient first and are
-// updated at their last use, so the result is that of an exact step in all cases.
+// Weights used several times in a step (shared over layers, tied embeddings) gather their gradient first and
+// are updated at their last use, so the result is that of an exact step in all cases.
 #pragma once
 
 #include "brood/autograd/tape.h"
@@ -14,7 +14,7 @@ class RidingOptimiser : public GradientSink {
  public:
   RidingOptimiser(ParameterStore& parameters, const OptimiserSettings& settings);
 
-  void begin_step(double learning_rate);   // before tape.backward
+  void begin_step(double learning_rate);  // before tape.backward
 
   void linear(Parameter& w, int64_t T, const float* dy, int64_t ldy, const float* x, int64_t ldx, float* dx,
               int64_t lddx, bool accumulate, Precision precision, Arena& scratch) override;

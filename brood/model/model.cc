@@ -10,9 +10,12 @@ namespace {
 
 Var normalise(Tape& tape, Var x, Frame::Norm norm, Parameter* weight, float eps) {
   switch (norm) {
-    case Frame::Norm::kNone: return x;
-    case Frame::Norm::kLayer: return layer_norm(tape, x, eps);
-    case Frame::Norm::kRms: return rms_norm(tape, x, *weight, eps);
+    case Frame::Norm::kNone:
+      return x;
+    case Frame::Norm::kLayer:
+      return layer_norm(tape, x, eps);
+    case Frame::Norm::kRms:
+      return rms_norm(tape, x, *weight, eps);
   }
   return x;
 }
@@ -64,8 +67,8 @@ State Model::make_state(int64_t streams) const {
     for (const StateSpec& spec : specs_[layer]) {
       std::vector<int64_t> extents{streams};
       for (int i = 0; i < spec.shape.rank(); ++i) extents.push_back(spec.shape[i]);
-      state.tensors.push_back(
-          {fmt::format("layers.{}.{}", layer, spec.name), Tensor::zeros(Shape(std::span(extents))), spec.in_place});
+      state.tensors.push_back({fmt::format("layers.{}.{}", layer, spec.name),
+                               Tensor::zeros(Shape(std::span(extents))), spec.in_place});
     }
   }
   return state;
@@ -89,9 +92,9 @@ Var Model::forward(Tape& tape, State& state, std::span<const int32_t> tokens, in
                     .positions = state.positions.data(),
                     .training = options.training,
                     .keep_state = options.keep_state};
-  ++forwards_;
 
-  Var x = normalise(tape, embedding(tape, tokens, *embedding_), frame_.embedding_norm, nullptr, frame_.norm_eps);
+  Var x =
+      normalise(tape, embedding(tape, tokens, *embedding_), frame_.embedding_norm, nullptr, frame_.norm_eps);
   size_t next = 0;
   for (size_t layer = 0; layer < blocks_.size(); ++layer) {
     std::array<StateVar, 8> vars;
@@ -111,7 +114,7 @@ Var Model::forward(Tape& tape, State& state, std::span<const int32_t> tokens, in
                          .chunk = chunk,
                          .state = std::span(vars.data(), n),
                          .activity = options.activity,
-                         .dropout_seed = forwards_ * 1024 + layer};
+                         .dropout_seed = options.seed * 1024 + layer};
     x = blocks_[layer]->forward(context, x);
     for (size_t i = 0; i < n && options.keep_state; ++i) {
       const StateVar v = vars[i];

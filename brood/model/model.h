@@ -13,19 +13,20 @@
 namespace brood {
 
 struct ForwardOptions {
-  bool training = false;         // dropout on
-  bool keep_state = true;        // false: the final state is not needed (training on windows from a zero state)
-  bool last_only = false;        // logits of the last step of each stream only, [B, vocab]: reading a prompt
+  bool training = false;   // dropout on
+  bool keep_state = true;  // false: the final state is not needed (training on windows from a zero state)
+  bool last_only = false;  // logits of the last step of each stream only, [B, vocab]: reading a prompt
+  uint64_t seed = 0;       // of dropout; give each step its own
   Activity* activity = nullptr;  // receives the shares of neurons awake
 };
 
 class Model {
  public:
-  // config: the JSON of config.json ("architecture" plus that architecture's keys). Weights are initialised from seed.
-  // Throws Error on unknown keys, impossible shapes and models larger than this machine's memory.
+  // config: the JSON of config.json ("architecture" plus that architecture's keys). Weights are initialised
+  // from seed. Throws Error on unknown keys, impossible shapes and models larger than this machine's memory.
   explicit Model(const nlohmann::json& config, uint64_t seed = 0);
 
-  const nlohmann::json& config() const { return config_; }   // effective: defaults written out
+  const nlohmann::json& config() const { return config_; }  // effective: defaults written out
   const Frame& frame() const { return frame_; }
   const std::string& architecture() const { return architecture_; }
   ParameterStore& parameters() { return *parameters_; }
@@ -35,8 +36,9 @@ class Model {
   State make_state(int64_t streams) const;
   int64_t state_bytes_per_stream() const;
 
-  // Reads a chunk: tokens[b·T + t], advances the state by T steps (when the tape records: once the step ends), and
-  // returns logits [B·T, vocab]. The caller has called tape.start(). Tokens outside the vocabulary throw Error.
+  // Reads a chunk: tokens[b·T + t], advances the state by T steps (when the tape records: once the step
+  // ends), and returns logits [B·T, vocab]. The caller has called tape.start(). Tokens outside the vocabulary
+  // throw Error.
   Var forward(Tape& tape, State& state, std::span<const int32_t> tokens, int64_t B, int64_t T,
               const ForwardOptions& options = {});
 
@@ -48,11 +50,10 @@ class Model {
   Frame frame_;
   std::unique_ptr<ParameterStore> parameters_;
   std::vector<std::unique_ptr<Block>> blocks_;
-  std::vector<std::vector<StateSpec>> specs_;   // per layer
+  std::vector<std::vector<StateSpec>> specs_;  // per layer
   Parameter* embedding_ = nullptr;
   Parameter* final_norm_ = nullptr;
   Parameter* head_ = nullptr;
-  uint64_t forwards_ = 0;                       // seeds dropout
 };
 
 }  // namespace brood

@@ -1,5 +1,6 @@
-// The safetensors format (docs/formats/safetensors.md): 8 bytes of header length, a JSON header, raw tensors. Reading
-// believes nothing: every length, offset, shape and type is checked against the file's own size first.
+// The safetensors format (docs/formats/safetensors.md): 8 bytes of header length, a JSON header, raw tensors.
+// Reading believes nothing: every length, offset, shape and type is checked against the file's own size
+// first.
 #pragma once
 
 #include <cstdint>
@@ -25,11 +26,11 @@ void write_safetensors(const std::string& path, std::span<const TensorToWrite> t
                        const std::map<std::string, std::string>& metadata);
 
 struct StoredTensor {
-  std::string dtype;                 // "F32", "BF16", "F16", "I64", ...
+  std::string dtype;  // "F32", "BF16", "F16", "I64", ...
   std::vector<int64_t> shape;
-  const std::byte* data;             // into the map
+  const std::byte* data;  // into the map
   int64_t bytes;
-  int64_t size() const;              // elements
+  int64_t size() const;  // elements
 };
 
 // A file mapped into memory. Movable. Throws Error.

@@ -1,5 +1,6 @@
-// State: everything a model remembers of its streams, as an object: B streams, one tensor [B, ...] per state of each
-// layer, and how many steps each stream has seen. Copyable with clone(); zero at the start of a stream.
+// State: everything a model remembers of its streams, as an object: B streams, one tensor [B, ...] per state
+// of each layer, and how many steps each stream has seen. Copyable with clone(); zero at the start of a
+// stream.
 #pragma once
 
 #include <cstdint>
@@ -12,18 +13,19 @@
 namespace brood {
 
 struct StateTensor {
-  std::string name;        // "layers.3.ssm"
-  Tensor value;            // [B, ...]
+  std::string name;  // "layers.3.ssm"
+  Tensor value;      // [B, ...]
   bool in_place = false;
 };
 
 struct State {
   int64_t streams = 0;
   std::vector<StateTensor> tensors;
-  std::vector<int64_t> positions;   // [streams] steps seen
+  std::vector<int64_t> positions;  // [streams] steps seen
 
   State clone() const;
-  // Back to the beginning: sets positions to 0, which by definition means a zero state; memory is not touched.
+  // Back to the beginning: sets positions to 0, which by definition means a zero state; memory is not
+  // touched.
   void reset();
   void reset(int64_t stream);
   int64_t bytes() const;

@@ -1,5 +1,6 @@
-// Arena: memory for one step. Allocation is a pointer bump; reset() takes everything back at once and keeps the memory,
-// so that a warm step allocates nothing from the system. Not thread-safe: allocate before entering a parallel region.
+// Arena: memory for one step. Allocation is a pointer bump; reset() takes everything back at once and keeps
+// the memory, so that a warm step allocates nothing from the system. Not thread-safe: allocate before
+// entering a parallel region.
 #pragma once
 
 #include <cstddef>
@@ -23,8 +24,8 @@ class Arena {
   float* floats(int64_t n) { return allocate_array<float>(n); }
   float* zeros(int64_t n);
 
-  // Everything handed out since the last reset becomes invalid. If the step overflowed into several blocks, they are
-  // merged into one of the whole size, so the next step of the same shape runs in one block.
+  // Everything handed out since the last reset becomes invalid. If the step overflowed into several blocks,
+  // they are merged into one of the whole size, so the next step of the same shape runs in one block.
   void reset();
 
   size_t used() const;      // bytes handed out since reset()
@@ -37,8 +38,8 @@ class Arena {
   };
   void add_block(size_t bytes);
   std::vector<Block> blocks_;
-  size_t offset_ = 0;       // in the last block
-  size_t full_ = 0;         // bytes handed out from earlier blocks
+  size_t offset_ = 0;  // in the last block
+  size_t full_ = 0;    // bytes handed out from earlier blocks
 };
 
 }  // namespace brood

@@ -25,18 +25,24 @@ std::shared_ptr<void> allocate(size_t bytes) {
 
 int64_t size_of(Dtype dtype) {
   switch (dtype) {
-    case Dtype::kF32: return 4;
-    case Dtype::kBf16: return 2;
-    case Dtype::kI8: return 1;
+    case Dtype::kF32:
+      return 4;
+    case Dtype::kBf16:
+      return 2;
+    case Dtype::kI8:
+      return 1;
   }
   return 0;
 }
 
 const char* name_of(Dtype dtype) {
   switch (dtype) {
-    case Dtype::kF32: return "F32";
-    case Dtype::kBf16: return "BF16";
-    case Dtype::kI8: return "I8";
+    case Dtype::kF32:
+      return "F32";
+    case Dtype::kBf16:
+      return "BF16";
+    case Dtype::kI8:
+      return "I8";
   }
   return "?";
 }

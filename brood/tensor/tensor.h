@@ -1,6 +1,6 @@
-// Tensor: a contiguous, row-major block of numbers with a shape. Copies share memory (reference counted); clone()
-// copies. Memory is aligned to 64 bytes and, when large, asked for in huge pages. Not synchronised: readers may share
-// a tensor between threads, a writer must be alone.
+// Tensor: a contiguous, row-major block of numbers with a shape. Copies share memory (reference counted);
+// clone() copies. Memory is aligned to 64 bytes and, when large, asked for in huge pages. Not synchronised:
+// readers may share a tensor between threads, a writer must be alone.
 #pragma once
 
 #include <array>
@@ -18,8 +18,8 @@ namespace brood {
 
 enum class Dtype : uint8_t { kF32, kBf16, kI8 };
 
-int64_t size_of(Dtype dtype);         // bytes per element
-const char* name_of(Dtype dtype);     // "F32", "BF16", "I8" (safetensors spelling)
+int64_t size_of(Dtype dtype);      // bytes per element
+const char* name_of(Dtype dtype);  // "F32", "BF16", "I8" (safetensors spelling)
 
 // bfloat16: the upper half of an IEEE float. Round to nearest even; NaN stays NaN.
 struct Bf16 {
@@ -42,9 +42,9 @@ class Shape {
 
   int rank() const { return rank_; }
   int64_t operator[](int i) const { return extent_[size_t(i)]; }
-  int64_t size() const;               // number of elements
+  int64_t size() const;  // number of elements
   bool operator==(const Shape&) const = default;
-  std::string text() const;           // "[3, 256]"
+  std::string text() const;  // "[3, 256]"
 
  private:
   std::array<int64_t, kMaxRank> extent_{};
@@ -63,10 +63,22 @@ class Tensor {
   int64_t size() const { return empty() ? 0 : shape_.size(); }
   int64_t bytes() const { return size() * size_of(dtype_); }
 
-  float* f32() { BROOD_ASSERT(dtype_ == Dtype::kF32); return static_cast<float*>(memory_.get()); }
-  const float* f32() const { BROOD_ASSERT(dtype_ == Dtype::kF32); return static_cast<const float*>(memory_.get()); }
-  Bf16* bf16() { BROOD_ASSERT(dtype_ == Dtype::kBf16); return static_cast<Bf16*>(memory_.get()); }
-  const Bf16* bf16() const { BROOD_ASSERT(dtype_ == Dtype::kBf16); return static_cast<const Bf16*>(memory_.get()); }
+  float* f32() {
+    BROOD_ASSERT(dtype_ == Dtype::kF32);
+    return static_cast<float*>(memory_.get());
+  }
+  const float* f32() const {
+    BROOD_ASSERT(dtype_ == Dtype::kF32);
+    return static_cast<const float*>(memory_.get());
+  }
+  Bf16* bf16() {
+    BROOD_ASSERT(dtype_ == Dtype::kBf16);
+    return static_cast<Bf16*>(memory_.get());
+  }
+  const Bf16* bf16() const {
+    BROOD_ASSERT(dtype_ == Dtype::kBf16);
+    return static_cast<const Bf16*>(memory_.get());
+  }
   void* data() { return memory_.get(); }
   const void* data() const { return memory_.get(); }
 
