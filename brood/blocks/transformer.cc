@@ -137,7 +137,7 @@ class Transformer final : public Block {
         rows = keep;
       }
       before[b] = rows;
-      filled[b] = float(rows + chunk.T);  // exact: a window is at most 2^24 rows
+      filled[b] = float(chunk.keep_state ? rows + chunk.T : rows);  // exact: a window is at most 2^24 rows
     }
     return before;
   }

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "brood/autograd/parameter.h"
+#include "brood/kernels/optimiser.h"
 
 namespace brood {
 
@@ -34,6 +35,11 @@ class Optimiser {
   OptimiserSettings settings_;
   int64_t steps_ = 0;
 };
+
+// The numbers of one AdamW update of w at the given 1-based step, and the moments it needs.
+kernels::AdamW adamw_step(const OptimiserSettings& settings, const Parameter& w, double learning_rate,
+                          int64_t step);
+void ensure_moments(Parameter& w);
 
 // Learning rate at a step: linear warm-up, then cosine or linear decay to `floor` times the peak, or
 // constant.

@@ -12,7 +12,7 @@ namespace brood {
 
 class RidingOptimiser : public GradientSink {
  public:
-  RidingOptimiser(ParameterStore& parameters, const OptimiserSettings& settings);
+  explicit RidingOptimiser(const OptimiserSettings& settings);
 
   void begin_step(double learning_rate);  // before tape.backward
 
@@ -25,7 +25,12 @@ class RidingOptimiser : public GradientSink {
   void set_steps(int64_t steps) { steps_ = steps; }
 
  private:
+  void fused(Parameter& w, int64_t T, const float* dy, const float* x, float* dx, bool accumulate,
+             Arena& scratch);
+  void blocked(Parameter& w, int64_t T, const float* dy, int64_t ldy, const float* x, int64_t ldx,
+               Arena& scratch);
   void update(Parameter& w);
+
   OptimiserSettings settings_;
   double learning_rate_ = 0;
   int64_t steps_ = 0;
