@@ -32,9 +32,10 @@ struct SelectiveScan {
 // A = −exp(a_log) with channels innermost: a_log [C][N] as checkpoints hold it → A [N][C].
 void decay_matrix(int64_t C, int64_t N, const float* a_log, float* A);
 
-constexpr int64_t kScanCheckpoint = 64;  // steps between stored states; h is recomputed inside
+constexpr int64_t kScanCheckpoint = 16;  // steps between stored states; h is recomputed inside
+constexpr int64_t kScanMaxStates = 64;   // the most states a channel may have, N
 
-// floats of checkpoints: B · ceil(T/64) · N · C
+// floats of checkpoints: B · ceil(T/kScanCheckpoint) · N · C
 int64_t selective_scan_checkpoint_size(const SelectiveScan& scan);
 // h_out may equal h_in when checkpoints is null. checkpoints may be null (not recording).
 void selective_scan_forward(const SelectiveScan& scan, float* y, float* h_out, float* checkpoints);
