@@ -6,32 +6,38 @@
 #include <cstdint>
 #include <initializer_list>
 #include <nlohmann/json.hpp>
-#include <set>
 #include <string>
 
 namespace brood {
 
 class Settings {
  public:
-  // context begins every message ("config.json", "preset mamba-s").
+  // context begins every message ("config.json", "preset mamba-s"). Throws Error when `object` is not a JSON
+  // object.
   explicit Settings(nlohmann::json object, std::string context = "config");
-  static Settings parse(const std::string& text,
-                        const std::string& context);  // throws Error with line and column
+  // Throws Error with line and column (base/json.h).
+  static Settings parse(const std::string& text, const std::string& context);
 
+  // Reads return the default when the key is absent; the default itself is not checked against the range.
   int64_t integer(const std::string& key, int64_t default_value, int64_t low, int64_t high);
   double number(const std::string& key, double default_value, double low, double high);
   bool flag(const std::string& key, bool default_value);
   std::string choice(const std::string& key, const std::string& default_value,
                      std::initializer_list<const char*> allowed);
   std::string text(const std::string& key, const std::string& default_value);
-  bool has(const std::string& key) const;
+  bool has(const std::string& key) const;  // does not count as reading it
 
   void finish() const;  // throws Error naming a key that was never read, with the nearest known
   const nlohmann::json& effective() const { return effective_; }
   const std::string& context() const { return context_; }
 
  private:
-  nlohmann::json object_, effective_;
+  template <class T>
+  T remember(const std::string& key, T value);
+  [[noreturn]] void refuse(const std::string& key, const std::string& wanted) const;
+
+  nlohmann::json object_;
+  nlohmann::json effective_;  // its keys are also the known ones
   std::string context_;
 };
 

@@ -5,11 +5,12 @@
 
 #include <cstdint>
 #include <map>
-#include <nlohmann/json.hpp>
+#include <memory>
 #include <span>
 #include <string>
 #include <vector>
 
+#include "brood/base/file_system.h"
 #include "brood/tensor/tensor.h"
 
 namespace brood {
@@ -18,33 +19,38 @@ namespace brood {
 struct TensorToWrite {
   std::string name;
   Dtype dtype;
-  std::vector<int64_t> shape;
+  std::vector<int64_t> shape;  // as it shall stand in the file
   const void* data;
+  bool swapped = false;  // data holds the last two extents of `shape` in the other order; F32 only
 };
-// Writes to `path` directly (save_model puts it in place atomically) and fsyncs it.
+// Writes to `path` (put aside for an atomic save: base/directory_update.h) and syncs it. Tensors are laid out
+// widest type first, so each is aligned to its type. Throws Error.
 void write_safetensors(const std::string& path, std::span<const TensorToWrite> tensors,
-                       const std::map<std::string, std::string>& metadata);
+                       const std::map<std::string, std::string>& metadata,
+                       FileSystem& files = FileSystem::real());
 
 struct StoredTensor {
   std::string dtype;  // "F32", "BF16", "F16", "I64", ...
   std::vector<int64_t> shape;
-  const std::byte* data;  // into the map
+  const std::byte* data;  // into the map; not aligned in every file
   int64_t bytes;
   int64_t size() const;  // elements
 };
 
-// A file mapped into memory. Movable. Throws Error.
+// A file mapped into memory. Copies share the map. Throws Error.
 class SafetensorsFile {
  public:
   static SafetensorsFile open(const std::string& path);
   // Parses memory; the caller keeps it alive. `name` begins messages. This is what the fuzzer feeds.
   static SafetensorsFile parse(std::span<const std::byte> bytes, const std::string& name);
 
+  const std::string& name() const { return name_; }
   const std::map<std::string, StoredTensor>& tensors() const { return tensors_; }
   const std::map<std::string, std::string>& metadata() const { return metadata_; }
   const StoredTensor* find(const std::string& name) const;
-  // Elements as f32 (from F32, BF16, F16, F64); throws Error on another type or count.
-  void read_f32(const std::string& name, std::span<float> to) const;
+  // Elements [first, first + to.size()) as f32 (from F32, BF16, F16, F64). Throws Error: no such tensor,
+  // another type, elements beyond its end, a NaN or an infinity (also a F64 beyond f32's range).
+  void read_f32(const std::string& name, std::span<float> to, int64_t first = 0) const;
 
  private:
   std::string name_;

@@ -1,0 +1,152 @@
+#include "brood/base/file_system.h"
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <chrono>
+#include <cstdio>
+#include <filesystem>
+#include <thread>
+#include <utility>
+
+#include "brood/base/error.h"
+#include "brood/base/file.h"
+
+namespace brood {
+
+namespace {
+
+class RealFile : public WritableFile {
+ public:
+  explicit RealFile(const std::string& path) : path_(path) {
+    fd_ = ::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    if (fd_ < 0) fail_system("writing " + path, errno);
+  }
+  RealFile(const RealFile&) = delete;
+  RealFile& operator=(const RealFile&) = delete;
+  ~RealFile() override {
+    if (fd_ >= 0) ::close(fd_);
+  }
+
+  void append(std::span<const std::byte> bytes) override {
+    while (!bytes.empty()) {
+      const ssize_t n = ::write(fd_, bytes.data(), bytes.size());
+      if (n < 0 && errno == EINTR) continue;
+      if (n < 0) fail_system("writing " + path_, errno);
+      bytes = bytes.subspan(size_t(n));
+    }
+  }
+  void sync() override {
+    if (::fsync(fd_) != 0) fail_system("writing " + path_, errno);
+  }
+  void close() override {
+    const int fd = std::exchange(fd_, -1);
+    if (::close(fd) != 0 && errno != EINTR) fail_system("writing " + path_, errno);
+  }
+
+ private:
+  std::string path_;
+  int fd_ = -1;
+};
+
+// A directory held open: to sync it, or to be locked.
+class Directory : public FileLock {
+ public:
+  explicit Directory(const std::string& path)
+      : fd_(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)) {
+    if (fd_ < 0) fail_system("opening the directory " + path, errno);
+  }
+  Directory(const Directory&) = delete;
+  Directory& operator=(const Directory&) = delete;
+  ~Directory() override { ::close(fd_); }
+  int get() const { return fd_; }
+
+ private:
+  int fd_;
+};
+
+class RealFileSystem : public FileSystem {
+ public:
+  std::unique_ptr<WritableFile> create(const std::string& path) override {
+    return std::make_unique<RealFile>(path);
+  }
+  void rename(const std::string& from, const std::string& to) override {
+    if (::rename(from.c_str(), to.c_str()) != 0) fail_system("renaming " + from + " to " + to, errno);
+  }
+  void remove(const std::string& path) override {
+    if (std::remove(path.c_str()) != 0 && errno != ENOENT) fail_system("removing " + path, errno);
+  }
+  void make_directory(const std::string& path) override {
+    if (::mkdir(path.c_str(), 0777) == 0) return;
+    const int reason = errno;
+    if (reason != EEXIST || !std::filesystem::is_directory(path))
+      fail_system("making the directory " + path, reason);
+  }
+  void sync_directory(const std::string& path) override {
+    const Directory directory(path);
+    // Some file systems cannot sync a directory and say EINVAL; their names are as safe as they can be.
+    if (::fsync(directory.get()) != 0 && errno != EINVAL) fail_system("writing to " + path, errno);
+  }
+  bool link(const std::string& from, const std::string& to) override {
+    if (::link(from.c_str(), to.c_str()) == 0) return true;
+    if (errno == EPERM || errno == EOPNOTSUPP || errno == ENOSYS || errno == EMLINK) return false;
+    fail_system("linking " + from + " to " + to, errno);
+  }
+  std::unique_ptr<FileLock> lock(const std::string& path, bool exclusive, double wait_seconds) override {
+    auto directory = std::make_unique<Directory>(path);
+    const auto end = std::chrono::steady_clock::now() + std::chrono::duration<double>(wait_seconds);
+    while (::flock(directory->get(), (exclusive ? LOCK_EX : LOCK_SH) | LOCK_NB) != 0) {
+      if (errno == EINTR) continue;
+      if (errno != EWOULDBLOCK) break;  // no locks here
+      if (std::chrono::steady_clock::now() >= end) return nullptr;
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
+    return directory;
+  }
+  bool exists(const std::string& path) override {
+    std::error_code ignored;
+    return std::filesystem::exists(path, ignored);
+  }
+  std::vector<std::string> names(const std::string& directory) override {
+    std::vector<std::string> names;
+    std::error_code error;
+    for (auto it = std::filesystem::directory_iterator(directory, error);
+         !error && it != std::filesystem::directory_iterator(); it.increment(error))
+      names.push_back(it->path().filename().string());
+    if (error) fail_system("reading the directory " + directory, error.value());
+    std::sort(names.begin(), names.end());
+    return names;
+  }
+};
+
+}  // namespace
+
+FileSystem& FileSystem::real() {
+  static RealFileSystem files;
+  return files;
+}
+
+void write_durably(FileSystem& files, const std::string& path, std::span<const std::byte> bytes) {
+  const std::string parent = std::filesystem::path(path).parent_path().string();
+  const std::string aside = path + ".writing";
+  try {
+    const auto file = files.create(aside);
+    file->append(bytes);
+    file->sync();
+    file->close();
+    files.rename(aside, path);
+  } catch (const Error&) {
+    try {
+      files.remove(aside);
+    } catch (const Error&) {  // the first reason is the one to tell
+    }
+    throw;
+  }
+  files.sync_directory(parent.empty() ? "." : parent);
+}
+
+}  // namespace brood

@@ -1,0 +1,33 @@
+#include "brood/model/presets.h"
+
+namespace brood {
+
+const std::vector<Preset>& presets() {
+  static const std::vector<Preset> all = {
+      {"bdh-s", "Dragon Hatchling, 0.43 M parameters, bytes",
+       R"({"architecture": "bdh", "d_model": 64, "n_neuron": 2048, "n_head": 4, "n_layer": 4})"},
+      {"bdh-25m", "Dragon Hatchling as its authors published it, 25.3 M parameters, bytes",
+       R"({"architecture": "bdh", "d_model": 256, "n_neuron": 32768, "n_head": 4, "n_layer": 6, "dropout": 0.1})"},
+      {"mamba-s", "Mamba-1, 0.5 M parameters, bytes: a first model for a stream",
+       R"({"architecture": "mamba", "d_model": 128, "n_layer": 4})"},
+      {"mamba-1m", "Mamba-1, 1.1 M parameters, bytes",
+       R"({"architecture": "mamba", "d_model": 192, "n_layer": 4})"},
+      {"mamba-2m", "Mamba-1, 2.1 M parameters, bytes",
+       R"({"architecture": "mamba", "d_model": 192, "n_layer": 8})"},
+      {"mamba-130m", "Mamba-1 of the published 130 M size, vocabulary of GPT-NeoX",
+       R"({"architecture": "mamba", "d_model": 768, "n_layer": 24, "vocab_size": 50280})"},
+      {"transformer-s", "Transformer baseline, 0.5 M parameters, bytes",
+       R"({"architecture": "transformer", "d_model": 96, "n_head": 3, "n_layer": 5})"},
+      {"transformer-130m", "Transformer baseline as wide as mamba-130m, vocabulary of GPT-NeoX",
+       R"({"architecture": "transformer", "d_model": 768, "n_head": 12, "n_layer": 12, "vocab_size": 50280})"},
+  };
+  return all;
+}
+
+const Preset* find_preset(std::string_view name) {
+  for (const Preset& preset : presets())
+    if (name == preset.name) return &preset;
+  return nullptr;
+}
+
+}  // namespace brood
