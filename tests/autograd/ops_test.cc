@@ -211,7 +211,9 @@ TEST(Tape, AWarmStepAllocatesNothingAndRepeatsItself) {
     if (step == 0) first = gradient;
     EXPECT_EQ(gradient, first);
     if (step == 2) capacity = tape.arena().capacity();
-    if (step == 3) EXPECT_EQ(tape.arena().capacity(), capacity);
+    if (step == 3) {
+      EXPECT_EQ(tape.arena().capacity(), capacity);
+    }
   }
 }
 

@@ -1,0 +1,70 @@
+// A tiny random model of every architecture, for tests that all of them must pass.
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "brood/base/random.h"
+#include "brood/model/model.h"
+
+namespace brood::testing {
+
+struct TinyModel {
+  const char* name;
+  const char* json;
+};
+
+inline const std::vector<TinyModel>& tiny_models() {
+  static const std::vector<TinyModel> all = {
+      {"bdh", R"({"architecture":"bdh","vocab_size":17,"d_model":16,"n_layer":2,"n_head":2,"n_neuron":64})"},
+      {"bdh_decay",
+       R"({"architecture":"bdh","vocab_size":17,"d_model":16,"n_layer":2,"n_head":2,"n_neuron":64,"decay":0.9})"},
+      {"mamba", R"({"architecture":"mamba","vocab_size":17,"d_model":12,"n_layer":2,"d_state":5})"},
+      {"transformer",
+       R"({"architecture":"transformer","vocab_size":17,"d_model":16,"n_layer":2,"n_head":2,"window":96})"},
+      {"transformer_parallel",
+       R"({"architecture":"transformer","vocab_size":17,"d_model":16,"n_layer":2,"n_head":2,"parallel":true,"window":96})"},
+  };
+  return all;
+}
+
+inline std::vector<int32_t> random_tokens(int64_t n, int64_t vocab, uint64_t seed) {
+  Random random(seed);
+  std::vector<int32_t> tokens;
+  for (int64_t i = 0; i < n; ++i) tokens.push_back(int32_t(random.below(uint64_t(vocab))));
+  return tokens;
+}
+
+// Weights large enough that every part of the model matters; the paper's 0.02 would leave most paths near
+// zero.
+inline void enlarge(Model& model, float factor = 4.0f) {
+  for (Parameter& p : model.parameters().all()) {
+    if (p.scan || !p.decays) continue;
+    for (int64_t i = 0; i < p.size(); ++i) p.value.f32()[i] *= factor;
+    ++p.version;
+  }
+}
+
+// Logits of a stream read in chunks of the given lengths, carrying the state.
+inline std::vector<float> logits_in_chunks(Model& model, const std::vector<int32_t>& tokens,
+                                           const std::vector<int64_t>& lengths) {
+  State state = model.make_state(1);
+  Tape tape;
+  std::vector<float> all;
+  size_t at = 0;
+  for (int64_t length : lengths) {
+    tape.start(false);
+    Var logits = model.forward(tape, state, std::span(tokens).subspan(at, size_t(length)), 1, length);
+    all.insert(all.end(), logits.value(), logits.value() + logits.size());
+    at += size_t(length);
+  }
+  return all;
+}
+
+class EveryArchitecture : public ::testing::TestWithParam<TinyModel> {};
+inline std::string tiny_name(const ::testing::TestParamInfo<TinyModel>& info) { return info.param.name; }
+
+}  // namespace brood::testing
