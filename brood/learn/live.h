@@ -15,8 +15,8 @@ struct LiveSettings {
   int64_t chunk = 16;    // steps between updates
   int64_t window = 16;   // steps that a gradient reaches back: the last window − chunk steps are read again
   bool learning = true;  // off: score only, the weights stay as they are
-  OptimiserSettings optimiser;  // learning_rate is the peak
-  int64_t warmup = 100;         // updates of linear warm-up
+  OptimiserSettings optimiser = {};  // learning_rate is the peak
+  int64_t warmup = 100;              // updates of linear warm-up
   // Rehearsal: after every rehearse_every chunks one update on `rehearsals` windows of rehearsal_window steps
   // drawn at random from the last rehearsal_memory tokens of the stream. 0 rehearsals: none.
   int64_t rehearsals = 0, rehearsal_window = 128, rehearse_every = 8, rehearsal_memory = int64_t(4) << 20;
