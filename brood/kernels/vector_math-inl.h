@@ -14,9 +14,9 @@
 #define BROOD_KERNELS_VECTOR_MATH_INL_H_
 #endif
 
-#include <cstdint>
+#include <hwy/highway.h>
 
-#include "hwy/highway.h"
+#include <cstdint>
 
 HWY_BEFORE_NAMESPACE();
 namespace brood::kernels::HWY_NAMESPACE {
@@ -82,6 +82,13 @@ template <class D, class V = hn::Vec<D>>
 HWY_INLINE V Sigmoid(D d, V x) {
   const V one = hn::Set(d, 1.0f);
   return hn::Div(one, hn::Add(one, Exp(d, hn::Neg(x))));
+}
+
+// The derivative of silu(x) = x·σ(x): σ + x·σ·(1 − σ).
+template <class D, class V = hn::Vec<D>>
+HWY_INLINE V SiluSlope(D d, V x) {
+  const V sigmoid = Sigmoid(d, x);
+  return hn::MulAdd(hn::Mul(x, sigmoid), hn::Sub(hn::Set(d, 1.0f), sigmoid), sigmoid);
 }
 
 // log(1 + exp(x)) within 4 ulp; x itself above 20, where they differ by less than half an ulp. Its derivative

@@ -1,0 +1,194 @@
+#include "brood/kernels/activation.h"
+
+#include "brood/base/error.h"
+#include "brood/kernels/blocks.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "brood/kernels/activation.cc"
+#include <hwy/foreach_target.h>
+#include <hwy/highway.h>
+
+#include "brood/kernels/vector_loop-inl.h"
+#include "brood/kernels/vector_math-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace brood::kernels::HWY_NAMESPACE {
+
+// Every function works on [begin, end) of arrays given from their start.
+
+void add_range(int64_t begin, int64_t end, const float* a, const float* b, float* y) {
+  for_each_vector(begin, end, [&](auto d, int64_t i) HWY_ATTR {
+    hn::StoreU(hn::Add(hn::LoadU(d, a + i), hn::LoadU(d, b + i)), d, y + i);
+  });
+}
+
+void scale_range(int64_t begin, int64_t end, float factor, float* x) {
+  for_each_vector(begin, end, [&](auto d, int64_t i) HWY_ATTR {
+    hn::StoreU(hn::Mul(hn::LoadU(d, x + i), hn::Set(d, factor)), d, x + i);
+  });
+}
+
+void mul_range(int64_t begin, int64_t end, const float* a, const float* b, float* y) {
+  for_each_vector(begin, end, [&](auto d, int64_t i) HWY_ATTR {
+    hn::StoreU(hn::Mul(hn::LoadU(d, a + i), hn::LoadU(d, b + i)), d, y + i);
+  });
+}
+
+// y += a∘b
+void mul_add_range(int64_t begin, int64_t end, const float* a, const float* b, float* y) {
+  for_each_vector(begin, end, [&](auto d, int64_t i) HWY_ATTR {
+    hn::StoreU(hn::MulAdd(hn::LoadU(d, a + i), hn::LoadU(d, b + i), hn::LoadU(d, y + i)), d, y + i);
+  });
+}
+
+void silu_range(int64_t begin, int64_t end, const float* x, float* y) {
+  for_each_vector(begin, end, [&](auto d, int64_t i) HWY_ATTR {
+    const auto v = hn::LoadU(d, x + i);
+    hn::StoreU(hn::Mul(v, Sigmoid(d, v)), d, y + i);
+  });
+}
+
+void silu_backward_range(int64_t begin, int64_t end, const float* x, const float* dy, float* dx) {
+  for_each_vector(begin, end, [&](auto d, int64_t i) HWY_ATTR {
+    const auto slope = SiluSlope(d, hn::LoadU(d, x + i));
+    hn::StoreU(hn::MulAdd(hn::LoadU(d, dy + i), slope, hn::LoadU(d, dx + i)), d, dx + i);
+  });
+}
+
+void swiglu_range(int64_t begin, int64_t end, const float* gate, const float* up, float* y) {
+  for_each_vector(begin, end, [&](auto d, int64_t i) HWY_ATTR {
+    const auto g = hn::LoadU(d, gate + i);
+    hn::StoreU(hn::Mul(hn::Mul(g, Sigmoid(d, g)), hn::LoadU(d, up + i)), d, y + i);
+  });
+}
+
+void swiglu_backward_range(int64_t begin, int64_t end, const float* gate, const float* up, const float* dy,
+                           float* dgate, float* dup) {
+  for_each_vector(begin, end, [&](auto d, int64_t i) HWY_ATTR {
+    const auto g = hn::LoadU(d, gate + i);
+    const auto u = hn::LoadU(d, up + i);
+    const auto out = hn::LoadU(d, dy + i);
+    const auto sigmoid = Sigmoid(d, g);
+    const auto silu = hn::Mul(g, sigmoid);
+    const auto slope = hn::MulAdd(silu, hn::Sub(hn::Set(d, 1.0f), sigmoid), sigmoid);
+    hn::StoreU(hn::MulAdd(hn::Mul(out, u), slope, hn::LoadU(d, dgate + i)), d, dgate + i);
+    hn::StoreU(hn::MulAdd(out, silu, hn::LoadU(d, dup + i)), d, dup + i);
+  });
+}
+
+// The finaliser of MurmurHash3 (Appleby 2011): every bit of x moves every bit of the result.
+template <class D, class V = hn::Vec<D>>
+HWY_INLINE V scramble(D d, V x) {
+  x = hn::Xor(x, hn::ShiftRight<16>(x));
+  x = hn::Mul(x, hn::Set(d, 0x85ebca6bu));
+  x = hn::Xor(x, hn::ShiftRight<13>(x));
+  x = hn::Mul(x, hn::Set(d, 0xc2b2ae35u));
+  return hn::Xor(x, hn::ShiftRight<16>(x));
+}
+
+// keys: two words that depend on the seed and the upper half of i, the same for all of [begin, end).
+void dropout_range(int64_t begin, int64_t end, uint32_t key0, uint32_t key1, uint32_t dropped_below,
+                   float scale, const float* x, float* y) {
+  for_each_vector(begin, end, [&](auto d, int64_t i) HWY_ATTR {
+    const hn::RebindToUnsigned<decltype(d)> du;
+    const auto position = hn::Iota(du, uint32_t(i));
+    const auto hash =
+        scramble(du, hn::Add(scramble(du, hn::Xor(position, hn::Set(du, key0))), hn::Set(du, key1)));
+    const auto dropped = hn::RebindMask(d, hn::Lt(hash, hn::Set(du, dropped_below)));
+    hn::StoreU(hn::IfThenZeroElse(dropped, hn::Mul(hn::LoadU(d, x + i), hn::Set(d, scale))), d, y + i);
+  });
+}
+
+}  // namespace brood::kernels::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace brood::kernels {
+HWY_EXPORT(add_range);
+HWY_EXPORT(scale_range);
+HWY_EXPORT(mul_range);
+HWY_EXPORT(mul_add_range);
+HWY_EXPORT(silu_range);
+HWY_EXPORT(silu_backward_range);
+HWY_EXPORT(swiglu_range);
+HWY_EXPORT(swiglu_backward_range);
+HWY_EXPORT(dropout_range);
+
+namespace {
+
+// Steele, Lea and Flood 2014 (splitmix64).
+uint64_t mix(uint64_t x) {
+  x += 0x9e3779b97f4a7c15u;
+  x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
+  x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
+  return x ^ (x >> 31);
+}
+
+}  // namespace
+
+void add(int64_t n, const float* a, const float* b, float* y) {
+  parallel_blocks(n, kBlock, [&](int64_t begin, int64_t end) {
+    HWY_DYNAMIC_DISPATCH(add_range)(begin, end, a, b, y);
+  });
+}
+
+void add_to(int64_t n, const float* x, float* y) { add(n, x, y, y); }
+
+void scale(int64_t n, float factor, float* x) {
+  parallel_blocks(n, kBlock, [&](int64_t begin, int64_t end) {
+    HWY_DYNAMIC_DISPATCH(scale_range)(begin, end, factor, x);
+  });
+}
+
+void mul(int64_t n, const float* a, const float* b, float* y) {
+  parallel_blocks(n, kBlock, [&](int64_t begin, int64_t end) {
+    HWY_DYNAMIC_DISPATCH(mul_range)(begin, end, a, b, y);
+  });
+}
+
+void mul_backward(int64_t n, const float* a, const float* b, const float* dy, float* da, float* db) {
+  parallel_blocks(n, kBlock, [&](int64_t begin, int64_t end) {
+    if (da != nullptr) HWY_DYNAMIC_DISPATCH(mul_add_range)(begin, end, dy, b, da);
+    if (db != nullptr) HWY_DYNAMIC_DISPATCH(mul_add_range)(begin, end, dy, a, db);
+  });
+}
+
+void silu(int64_t n, const float* x, float* y) {
+  parallel_blocks(n, kBlock, [&](int64_t begin, int64_t end) {
+    HWY_DYNAMIC_DISPATCH(silu_range)(begin, end, x, y);
+  });
+}
+
+void silu_backward(int64_t n, const float* x, const float* dy, float* dx) {
+  parallel_blocks(n, kBlock, [&](int64_t begin, int64_t end) {
+    HWY_DYNAMIC_DISPATCH(silu_backward_range)(begin, end, x, dy, dx);
+  });
+}
+
+void swiglu(int64_t n, const float* gate, const float* up, float* y) {
+  parallel_blocks(n, kBlock, [&](int64_t begin, int64_t end) {
+    HWY_DYNAMIC_DISPATCH(swiglu_range)(begin, end, gate, up, y);
+  });
+}
+
+void swiglu_backward(int64_t n, const float* gate, const float* up, const float* dy, float* dgate,
+                     float* dup) {
+  parallel_blocks(n, kBlock, [&](int64_t begin, int64_t end) {
+    HWY_DYNAMIC_DISPATCH(swiglu_backward_range)(begin, end, gate, up, dy, dgate, dup);
+  });
+}
+
+void dropout(int64_t n, uint64_t seed, float rate, const float* x, float* y) {
+  BROOD_ASSERT(rate >= 0.0f && rate < 1.0f);
+  const auto dropped_below = uint32_t(double(rate) * 0x1p32);
+  const float scale = 1.0f / (1.0f - rate);
+  // kBlock divides 2^32, so the upper half of i is the same throughout a block.
+  parallel_blocks(n, kBlock, [&](int64_t begin, int64_t end) {
+    const uint64_t key = mix(mix(seed) + (uint64_t(begin) >> 32));
+    HWY_DYNAMIC_DISPATCH(dropout_range)
+    (begin, end, uint32_t(key), uint32_t(key >> 32), dropped_below, scale, x, y);
+  });
+}
+
+}  // namespace brood::kernels
+#endif  // HWY_ONCE
