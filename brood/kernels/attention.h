@@ -14,6 +14,8 @@ namespace brood::kernels {
 void rotary(int64_t B, int64_t T, int64_t heads, int64_t head_dim, const int64_t* positions, float theta,
             bool inverse, const float* x, int64_t x_stride, float* y, int64_t y_stride);
 
+constexpr int64_t kMaxHeadDim = 256;
+
 struct Attention {
   int64_t B, T, heads, head_dim;
   const float* q;  // [B·T, heads·head_dim], row stride q_stride

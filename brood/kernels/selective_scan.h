@@ -33,7 +33,7 @@ struct SelectiveScan {
 void decay_matrix(int64_t C, int64_t N, const float* a_log, float* A);
 
 constexpr int64_t kScanCheckpoint = 16;  // steps between stored states; h is recomputed inside
-constexpr int64_t kScanMaxStates = 64;   // the most states a channel may have, N
+constexpr int64_t kScanMaxStates = 256;  // the most states a channel may have, N
 
 // floats of checkpoints: B · ceil(T/kScanCheckpoint) · N · C
 int64_t selective_scan_checkpoint_size(const SelectiveScan& scan);
