@@ -64,6 +64,11 @@ class Directory : public FileLock {
   Directory& operator=(const Directory&) = delete;
   ~Directory() override { ::close(fd_); }
   int get() const { return fd_; }
+  bool still_named(const std::string& path) const {
+    struct stat held, named;
+    return ::fstat(fd_, &held) == 0 && ::stat(path.c_str(), &named) == 0 && held.st_dev == named.st_dev &&
+           held.st_ino == named.st_ino;
+  }
 
  private:
   int fd_;
@@ -97,15 +102,21 @@ class RealFileSystem : public FileSystem {
     fail_system("linking " + from + " to " + to, errno);
   }
   std::unique_ptr<FileLock> lock(const std::string& path, bool exclusive, double wait_seconds) override {
-    auto directory = std::make_unique<Directory>(path);
     const auto end = std::chrono::steady_clock::now() + std::chrono::duration<double>(wait_seconds);
-    while (::flock(directory->get(), (exclusive ? LOCK_EX : LOCK_SH) | LOCK_NB) != 0) {
-      if (errno == EINTR) continue;
-      if (errno != EWOULDBLOCK) break;  // no locks here
-      if (std::chrono::steady_clock::now() >= end) return nullptr;
-      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    auto directory = std::make_unique<Directory>(path);
+    for (;;) {
+      if (::flock(directory->get(), (exclusive ? LOCK_EX : LOCK_SH) | LOCK_NB) == 0) {
+        if (directory->still_named(path)) return directory;
+        directory =
+            std::make_unique<Directory>(path);  // renamed before the lock was ours: take its successor
+      } else if (errno != EWOULDBLOCK && errno != EINTR) {
+        return directory;  // no locks here
+      } else if (std::chrono::steady_clock::now() >= end) {
+        return nullptr;
+      } else {
+        std::this_thread::sleep_for(std::chrono::milliseconds(1));
+      }
     }
-    return directory;
   }
   bool exists(const std::string& path) override {
     std::error_code ignored;

@@ -42,8 +42,8 @@ class FileSystem {
   // A second name for a file. False where the file system knows no hard links.
   virtual bool link(const std::string& from, const std::string& to) = 0;
 
-  // Locks an existing directory. Null when `wait_seconds` passed and others still hold it. Where the file
-  // system knows no locks there is nothing to hold and the lock is given.
+  // Locks the directory that has this name when the lock is got. Null when `wait_seconds` passed and others
+  // still hold it. Where the file system knows no locks there is nothing to hold and the lock is given.
   virtual std::unique_ptr<FileLock> lock(const std::string& directory, bool exclusive,
                                          double wait_seconds) = 0;
 
