@@ -108,6 +108,11 @@ Var Model::forward(Tape& tape, State& state, std::span<const int32_t> tokens, in
           if (state.positions[size_t(b)] == 0)
             std::memset(t.value.f32() + b * size, 0, size_t(size) * sizeof(float));
       Var memory = tape.leaf(t.value.f32(), B, size);
+      if (!t.in_place && !options.keep_state && !tape.recording()) {
+        // Operations that are not recorded write the final state over the initial one, which the caller wants kept.
+        memory = tape.make(B, size, false);
+        std::memcpy(memory.value(), t.value.f32(), size_t(t.value.bytes()));
+      }
       vars[i] = {memory, memory};
     }
     BlockContext context{.tape = tape,

@@ -135,11 +135,11 @@ TEST(Ops, SelectiveScanWithItsStates) {
   for (int T : {1, 3, 66}) {
     ParameterStore store;
     Random random(7);
-    const int64_t B = 2, C = 3, N = 4;
+    const int64_t B = 2, C = T == 3 ? 24 : 3, N = 4;
     Parameter& x = random_parameter(store, "x", {B * T, C}, random);
     Parameter& delta = random_parameter(store, "delta", {B * T, C}, random);
     Parameter& bc = random_parameter(store, "bc", {B * T, 2 * N}, random);
-    Parameter& z = random_parameter(store, "z", {B * T, C}, random);
+    Parameter& z = random_parameter(store, "z", {B * T, C + 3}, random);
     Parameter& bias = random_parameter(store, "dt_bias", {C}, random);
     Parameter& a_log = random_parameter(store, "a_log", {C, N}, random, 0.5f);
     Parameter& d = random_parameter(store, "d", {C}, random);
