@@ -1,0 +1,312 @@
+#include "brood/kernels/few_rows.h"
+
+#include <algorithm>
+#include <cstring>
+
+// Vectors are kept in arrays here, which scalable ones cannot be.
+#define HWY_DISABLED_TARGETS (HWY_SVE | HWY_SVE2 | HWY_SVE_256 | HWY_SVE2_128 | HWY_RVV)
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "brood/kernels/few_rows.cc"
+#include <hwy/foreach_target.h>
+#include <hwy/highway.h>
+
+HWY_BEFORE_NAMESPACE();
+namespace brood::kernels::HWY_NAMESPACE {
+namespace hn = hwy::HWY_NAMESPACE;
+
+using F = hn::ScalableTag<float>;
+using V = hn::Vec<F>;
+using U32 = hn::RebindToUnsigned<F>;
+
+HWY_INLINE int64_t lanes() { return int64_t(hn::Lanes(F())); }
+
+// The first n (< lanes) of a vector; the rest is zero, and memory beyond them is not touched.
+template <class D, class T = hn::TFromD<D>>
+HWY_INLINE hn::Vec<D> load_first(D d, const T* p, int64_t n) {
+#if HWY_MEM_OPS_MIGHT_FAULT
+  HWY_ALIGN T copy[hn::MaxLanes(d)] = {};
+  if (n > 0) std::memcpy(copy, p, size_t(n) * sizeof(T));
+  return hn::Load(d, copy);
+#else
+  return hn::MaskedLoad(hn::FirstN(d, size_t(std::max<int64_t>(n, 0))), d, p);
+#endif
+}
+
+HWY_INLINE void store_first(V v, float* p, int64_t n) {
+  HWY_ALIGN float copy[hn::MaxLanes(F())];
+  hn::Store(v, F(), copy);
+  std::memcpy(p, copy, size_t(n) * sizeof(float));
+}
+
+// Two vectors of consecutive numbers. bf16 come as even and odd elements: widening is then a shift and a
+// mask, and a dot product does not care, since both sides are split alike.
+struct Pair {
+  V a, b;
+};
+
+HWY_INLINE Pair load_pair(const float* p) { return {hn::LoadU(F(), p), hn::LoadU(F(), p + lanes())}; }
+
+HWY_INLINE Pair load_pair_first(const float* p, int64_t n) {
+  const int64_t half = lanes();
+  if (n < half) return {load_first(F(), p, n), hn::Zero(F())};
+  return {hn::LoadU(F(), p), load_first(F(), p + half, n - half)};
+}
+
+HWY_INLINE const uint16_t* bits(const Bf16* p) { return reinterpret_cast<const uint16_t*>(p); }
+
+#if HWY_TARGET == HWY_SCALAR
+
+HWY_INLINE Pair load_pair(const Bf16* p) {
+  return {hn::Set(F(), to_float(p[0])), hn::Set(F(), to_float(p[1]))};
+}
+HWY_INLINE Pair load_pair_first(const Bf16* p, int64_t) {
+  return {hn::Set(F(), to_float(p[0])), hn::Zero(F())};
+}
+
+HWY_INLINE void sums_of_four(V a, V b, V c, V e, float* sums) {
+  for (const V v : {a, b, c, e}) *sums++ = hn::GetLane(v);
+}
+
+#else
+
+using U16 = hn::Repartition<uint16_t, F>;
+
+HWY_INLINE Pair widen_pair(hn::Vec<U16> both) {
+  const U32 d;
+  const auto words = hn::BitCast(d, both);
+  return {hn::BitCast(F(), hn::ShiftLeft<16>(words)),
+          hn::BitCast(F(), hn::And(words, hn::Set(d, 0xffff0000u)))};
+}
+
+HWY_INLINE Pair load_pair(const Bf16* p) { return widen_pair(hn::LoadU(U16(), bits(p))); }
+HWY_INLINE Pair load_pair_first(const Bf16* p, int64_t n) {
+  return widen_pair(load_first(U16(), bits(p), n));
+}
+
+// Adds the 128-bit blocks of v and stores the block that remains.
+template <class D>
+HWY_INLINE void store_folded(D d, hn::Vec<D> v, float* sums) {
+  if constexpr (hn::MaxLanes(D()) > 4) {
+    const hn::Half<D> half;
+    store_folded(half, hn::Add(hn::LowerHalf(half, v), hn::UpperHalf(half, v)), sums);
+  } else {
+    hn::StoreU(v, d, sums);
+  }
+}
+
+// The sums of the lanes of four vectors: three interleaving steps instead of four reductions.
+HWY_INLINE void sums_of_four(V a, V b, V c, V e, float* sums) {
+  const F d;
+  const hn::RepartitionToWide<U32> wide;
+  const auto ab = hn::Add(hn::InterleaveLower(d, a, b), hn::InterleaveUpper(d, a, b));
+  const auto ce = hn::Add(hn::InterleaveLower(d, c, e), hn::InterleaveUpper(d, c, e));
+  const auto low = hn::InterleaveLower(wide, hn::BitCast(wide, ab), hn::BitCast(wide, ce));
+  const auto high = hn::InterleaveUpper(wide, hn::BitCast(wide, ab), hn::BitCast(wide, ce));
+  store_folded(d, hn::Add(hn::BitCast(d, low), hn::BitCast(d, high)), sums);
+}
+
+#endif  // HWY_TARGET == HWY_SCALAR
+
+// M rows of A with R rows of B, of which `rows` exist (the others repeat the last one and are dropped).
+template <int M, int R, class T>
+HWY_INLINE void dot_block(int64_t rows, int64_t K, const T* A, int64_t lda, const T* B, int64_t ldb,
+                          bool accumulate, float* C, int64_t ldc) {
+  const F d;
+  const T* row[R];
+  for (int r = 0; r < R; ++r) row[r] = B + std::min<int64_t>(r, rows - 1) * ldb;
+  V sum[M][R];
+  for (int m = 0; m < M; ++m)
+    for (int r = 0; r < R; ++r) sum[m][r] = hn::Zero(d);
+  const auto step = [&](auto&& load) HWY_ATTR {
+    Pair x[M];
+    for (int m = 0; m < M; ++m) x[m] = load(A + m * lda);
+    for (int r = 0; r < R; ++r) {
+      const Pair w = load(row[r]);
+      for (int m = 0; m < M; ++m) sum[m][r] = hn::MulAdd(x[m].b, w.b, hn::MulAdd(x[m].a, w.a, sum[m][r]));
+    }
+  };
+  const int64_t pair = 2 * lanes();
+  int64_t k = 0;
+  for (; k + pair <= K; k += pair) step([&](const T* p) HWY_ATTR { return load_pair(p + k); });
+  if (k < K) step([&](const T* p) HWY_ATTR { return load_pair_first(p + k, K - k); });
+
+  for (int m = 0; m < M; ++m) {
+    for (int r = 0; r < R; r += 4) {
+      float sums[4];
+      sums_of_four(sum[m][r], sum[m][r + 1], sum[m][r + 2], sum[m][r + 3], sums);
+      float* c = C + m * ldc + r;
+      const int64_t valid = std::min<int64_t>(4, rows - r);
+      for (int64_t i = 0; i < valid; ++i) c[i] = (accumulate ? c[i] : 0.0f) + sums[i];
+    }
+  }
+}
+
+template <int M, int R, class T>
+void dot(int64_t N, int64_t K, const T* A, int64_t lda, const T* B, int64_t ldb, bool accumulate, float* C,
+         int64_t ldc) {
+  for (int64_t n = 0; n < N; n += R)
+    dot_block<M, R>(std::min<int64_t>(R, N - n), K, A, lda, B + n * ldb, ldb, accumulate, C + n, ldc);
+}
+
+// Eight sums are in flight at least, which hides the latency of the multiply-add, and 16 at most.
+template <class T>
+void dot_any(int64_t M, int64_t N, int64_t K, const T* A, int64_t lda, const T* B, int64_t ldb,
+             bool accumulate, float* C, int64_t ldc) {
+  if (M == 1) return dot<1, 8>(N, K, A, lda, B, ldb, accumulate, C, ldc);
+  if (M == 2) return dot<2, 4>(N, K, A, lda, B, ldb, accumulate, C, ldc);
+  if (M == 3) return dot<3, 4>(N, K, A, lda, B, ldb, accumulate, C, ldc);
+  return dot<4, 4>(N, K, A, lda, B, ldb, accumulate, C, ldc);
+}
+
+void dot_f32(int64_t M, int64_t N, int64_t K, const float* A, int64_t lda, const float* B, int64_t ldb,
+             bool accumulate, float* C, int64_t ldc) {
+  dot_any(M, N, K, A, lda, B, ldb, accumulate, C, ldc);
+}
+
+void dot_bf16(int64_t M, int64_t N, int64_t K, const Bf16* A, int64_t lda, const Bf16* B, int64_t ldb,
+              bool accumulate, float* C, int64_t ldc) {
+  dot_any(M, N, K, A, lda, B, ldb, accumulate, C, ldc);
+}
+
+// C[m][·] (+)= Σ_{r<R} factor(m, r)·B[r][·] in the order of r, which is the order of one row at a time.
+template <int M, int R, class Factor>
+HWY_INLINE void add_rows(int64_t N, Factor&& factor, const float* B, int64_t ldb, bool accumulate, float* C,
+                         int64_t ldc) {
+  const F d;
+  V f[M][R];
+  for (int m = 0; m < M; ++m)
+    for (int r = 0; r < R; ++r) f[m][r] = hn::Set(d, factor(m, r));
+  const auto step = [&](int64_t n, auto&& load, auto&& store) HWY_ATTR {
+    V sum[M];
+    for (int m = 0; m < M; ++m) sum[m] = accumulate ? load(C + m * ldc + n) : hn::Zero(d);
+    for (int r = 0; r < R; ++r) {
+      const V b = load(B + r * ldb + n);
+      for (int m = 0; m < M; ++m) sum[m] = hn::MulAdd(f[m][r], b, sum[m]);
+    }
+    for (int m = 0; m < M; ++m) store(sum[m], C + m * ldc + n);
+  };
+  int64_t n = 0;
+  for (; n + lanes() <= N; n += lanes())
+    step(
+        n, [&](const float* p) HWY_ATTR { return hn::LoadU(d, p); },
+        [&](V v, float* p) HWY_ATTR { hn::StoreU(v, d, p); });
+  if (n < N)
+    step(
+        n, [&](const float* p) HWY_ATTR { return load_first(d, p, N - n); },
+        [&](V v, float* p) HWY_ATTR { store_first(v, p, N - n); });
+}
+
+template <int M, int R>
+void axpy_rows(int64_t N, int64_t K, const float* A, int64_t row_step, int64_t step, const float* B,
+               int64_t ldb, bool accumulate, float* C, int64_t ldc) {
+  int64_t k = 0;
+  for (; k + R <= K; k += R)
+    add_rows<M, R>(
+        N, [&](int m, int r) { return A[m * row_step + (k + r) * step]; }, B + k * ldb, ldb,
+        accumulate || k > 0, C, ldc);
+  for (; k < K; ++k)
+    add_rows<M, 1>(
+        N, [&](int m, int) { return A[m * row_step + k * step]; }, B + k * ldb, ldb, accumulate || k > 0, C,
+        ldc);
+}
+
+void axpy(int64_t M, int64_t N, int64_t K, const float* A, int64_t row_step, int64_t step, const float* B,
+          int64_t ldb, bool accumulate, float* C, int64_t ldc) {
+  if (M == 1) return axpy_rows<1, 8>(N, K, A, row_step, step, B, ldb, accumulate, C, ldc);
+  if (M == 2) return axpy_rows<2, 8>(N, K, A, row_step, step, B, ldb, accumulate, C, ldc);
+  if (M == 3) return axpy_rows<3, 4>(N, K, A, row_step, step, B, ldb, accumulate, C, ldc);
+  return axpy_rows<4, 4>(N, K, A, row_step, step, B, ldb, accumulate, C, ldc);
+}
+
+template <int K>
+void outer_rows(int64_t M, int64_t N, const float* A, int64_t lda, const float* B, int64_t ldb,
+                bool accumulate, float* C, int64_t ldc) {
+  constexpr int kRows = 4;
+  int64_t m = 0;
+  for (; m + kRows <= M; m += kRows)
+    add_rows<kRows, K>(
+        N, [&](int i, int k) { return A[k * lda + m + i]; }, B, ldb, accumulate, C + m * ldc, ldc);
+  for (; m < M; ++m)
+    add_rows<1, K>(
+        N, [&](int, int k) { return A[k * lda + m]; }, B, ldb, accumulate, C + m * ldc, ldc);
+}
+
+void outer(int64_t M, int64_t N, int64_t K, const float* A, int64_t lda, const float* B, int64_t ldb,
+           bool accumulate, float* C, int64_t ldc) {
+  if (K == 1) return outer_rows<1>(M, N, A, lda, B, ldb, accumulate, C, ldc);
+  if (K == 2) return outer_rows<2>(M, N, A, lda, B, ldb, accumulate, C, ldc);
+  if (K == 3) return outer_rows<3>(M, N, A, lda, B, ldb, accumulate, C, ldc);
+  return outer_rows<4>(M, N, A, lda, B, ldb, accumulate, C, ldc);
+}
+
+// The same rounding as to_bf16(), whole vectors at a time.
+void narrow(int64_t n, const float* from, Bf16* to) {
+  const U32 d;
+  const hn::Rebind<uint16_t, U32> narrow;
+  int64_t i = 0;
+  for (; i + lanes() <= n; i += lanes()) {
+    const V x = hn::LoadU(F(), from + i);
+    const auto u = hn::BitCast(d, x);
+    const auto high = hn::ShiftRight<16>(u);
+    const auto even = hn::Add(hn::Set(d, 0x7fffu), hn::And(high, hn::Set(d, 1u)));
+    const auto rounded = hn::ShiftRight<16>(hn::Add(u, even));
+    const auto quiet = hn::Or(high, hn::Set(d, 0x40u));
+    const auto chosen = hn::IfThenElse(hn::RebindMask(d, hn::IsNaN(x)), quiet, rounded);
+    hn::StoreU(hn::TruncateTo(narrow, chosen), narrow, reinterpret_cast<uint16_t*>(to) + i);
+  }
+  for (; i < n; ++i) to[i] = to_bf16(from[i]);
+}
+
+void widen(int64_t n, const Bf16* from, float* to) {
+  const U32 d;
+  const hn::Rebind<uint16_t, U32> narrow;
+  int64_t i = 0;
+  for (; i + lanes() <= n; i += lanes()) {
+    const auto words = hn::PromoteTo(d, hn::LoadU(narrow, bits(from) + i));
+    hn::StoreU(hn::BitCast(F(), hn::ShiftLeft<16>(words)), F(), to + i);
+  }
+  for (; i < n; ++i) to[i] = to_float(from[i]);
+}
+
+}  // namespace brood::kernels::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace brood::kernels {
+
+HWY_EXPORT(dot_f32);
+HWY_EXPORT(dot_bf16);
+HWY_EXPORT(axpy);
+HWY_EXPORT(outer);
+HWY_EXPORT(narrow);
+HWY_EXPORT(widen);
+
+void few_rows_dot(int64_t M, int64_t N, int64_t K, const float* A, int64_t lda, const float* B, int64_t ldb,
+                  bool accumulate, float* C, int64_t ldc) {
+  BROOD_ASSERT(M >= 1 && M <= 4);
+  HWY_DYNAMIC_DISPATCH(dot_f32)(M, N, K, A, lda, B, ldb, accumulate, C, ldc);
+}
+
+void few_rows_dot(int64_t M, int64_t N, int64_t K, const Bf16* A, int64_t lda, const Bf16* B, int64_t ldb,
+                  bool accumulate, float* C, int64_t ldc) {
+  BROOD_ASSERT(M >= 1 && M <= 4);
+  HWY_DYNAMIC_DISPATCH(dot_bf16)(M, N, K, A, lda, B, ldb, accumulate, C, ldc);
+}
+
+void few_rows_axpy(int64_t M, int64_t N, int64_t K, const float* A, int64_t row_step, int64_t step,
+                   const float* B, int64_t ldb, bool accumulate, float* C, int64_t ldc) {
+  BROOD_ASSERT(M >= 1 && M <= 4);
+  HWY_DYNAMIC_DISPATCH(axpy)(M, N, K, A, row_step, step, B, ldb, accumulate, C, ldc);
+}
+
+void few_outer(int64_t M, int64_t N, int64_t K, const float* A, int64_t lda, const float* B, int64_t ldb,
+               bool accumulate, float* C, int64_t ldc) {
+  BROOD_ASSERT(K >= 1 && K <= 4);
+  HWY_DYNAMIC_DISPATCH(outer)(M, N, K, A, lda, B, ldb, accumulate, C, ldc);
+}
+
+void convert_range(int64_t n, const float* from, Bf16* to) { HWY_DYNAMIC_DISPATCH(narrow)(n, from, to); }
+void convert_range(int64_t n, const Bf16* from, float* to) { HWY_DYNAMIC_DISPATCH(widen)(n, from, to); }
+
+}  // namespace brood::kernels
+#endif  // HWY_ONCE

@@ -1,0 +1,181 @@
+// Which loop runs, and how C is cut into tasks. Both follow from the shape alone.
+#include "brood/kernels/matmul.h"
+
+#include <algorithm>
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+
+#include "brood/base/threads.h"
+#include "brood/kernels/dense.h"
+#include "brood/kernels/few_rows.h"
+
+namespace brood::kernels {
+namespace {
+
+// Below this many bytes of the large operand one thread is done (at some 50 GB/s from its own cache) before
+// others could be of use.
+constexpr int64_t kThreadedBytes = 256 << 10;
+// The same for products that compute: some 20 µs on one core.
+constexpr int64_t kThreadedFlops = 3'000'000;
+// A task of a large product: long enough (some 0.1 ms) that packing its operands is a small share.
+constexpr int64_t kTaskFlops = 16'000'000;
+
+int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+// Runs body(begin, end) over [0, n) in ranges of `step`, by the pool when `threaded`.
+template <class Body>
+void ranges(int64_t n, int64_t step, bool threaded, Body&& body) {
+  if (!threaded) return body(int64_t(0), n);
+  parallel(ceil_div(n, step), [&](int64_t i) { body(i * step, std::min(n, (i + 1) * step)); });
+}
+
+// Range of rows or columns of one task: about 32 KB of the large operand, a multiple of 16.
+int64_t streaming_step(int64_t bytes_each) {
+  return std::max<int64_t>(16, (32 << 10) / bytes_each / 16 * 16);
+}
+
+void clear(int64_t M, int64_t N, float* C, int64_t ldc) {
+  for (int64_t m = 0; m < M; ++m) std::memset(C + m * ldc, 0, size_t(N) * sizeof(float));
+}
+
+template <class T>
+void dot(int64_t M, int64_t N, int64_t K, const T* A, int64_t lda, const T* B, int64_t ldb, bool accumulate,
+         float* C, int64_t ldc) {
+  const int64_t row_bytes = K * int64_t(sizeof(T));
+  ranges(N, streaming_step(row_bytes), N * row_bytes >= kThreadedBytes, [&](int64_t begin, int64_t end) {
+    few_rows_dot(M, end - begin, K, A, lda, B + begin * ldb, ldb, accumulate, C + begin, ldc);
+  });
+}
+
+void axpy(int64_t M, int64_t N, int64_t K, const float* A, int64_t row_step, int64_t step, const float* B,
+          int64_t ldb, bool accumulate, float* C, int64_t ldc) {
+  // Columns are cut coarsely: each task walks down all rows of B, and short pieces of rows read badly.
+  const int64_t columns = std::max<int64_t>(128, ceil_div(ceil_div(N, 16), 16) * 16);
+  ranges(N, columns, N * K * int64_t(sizeof(float)) >= kThreadedBytes, [&](int64_t begin, int64_t end) {
+    few_rows_axpy(M, end - begin, K, A, row_step, step, B + begin, ldb, accumulate, C + begin, ldc);
+  });
+}
+
+void outer(int64_t M, int64_t N, int64_t K, const float* A, int64_t lda, const float* B, int64_t ldb,
+           bool accumulate, float* C, int64_t ldc) {
+  const int64_t row_bytes = N * int64_t(sizeof(float));
+  ranges(M, streaming_step(row_bytes), M * row_bytes >= kThreadedBytes, [&](int64_t begin, int64_t end) {
+    few_outer(end - begin, N, K, A + begin, lda, B, ldb, accumulate, C + begin * ldc, ldc);
+  });
+}
+
+// The grid of blocks of C: blocks as square as C allows (packing costs their circumference), near kTaskFlops.
+struct Grid {
+  int64_t rows, columns;  // of a block
+};
+
+Grid grid(int64_t M, int64_t N, int64_t K) {
+  const int64_t area = std::max<int64_t>(64 * 64, kTaskFlops / (2 * K));
+  int64_t side = 64;
+  while ((side + 64) * (side + 64) <= area) side += 64;
+  const int64_t rows = std::min(M, side);
+  int64_t columns = std::max<int64_t>(64, area / rows / 64 * 64);
+  if (columns >= N) return {std::min(M, std::max<int64_t>(16, area / N / 16 * 16)), N};
+  return {rows, columns};
+}
+
+void dense(Order a_order, Order b_order, int64_t M, int64_t N, int64_t K, const float* A, int64_t lda,
+           const float* B, int64_t ldb, bool accumulate, float* C, int64_t ldc) {
+  if (2 * M * N * K < kThreadedFlops)
+    return dense_block(a_order, b_order, M, N, K, A, lda, B, ldb, accumulate, C, ldc);
+  const Grid block = grid(M, N, K);
+  const int64_t across = ceil_div(N, block.columns), down = ceil_div(M, block.rows);
+  parallel(across * down, [&](int64_t task) {
+    // Tasks that follow each other share the columns of C, and so the rows of B (the weights).
+    const int64_t n = task / down * block.columns, m = task % down * block.rows;
+    dense_block(a_order, b_order, std::min(block.rows, M - m), std::min(block.columns, N - n), K,
+                A + m * (a_order == Order::kPlain ? lda : 1), lda,
+                B + n * (b_order == Order::kPlain ? 1 : ldb), ldb, accumulate, C + m * ldc + n, ldc);
+  });
+}
+
+template <class T>
+void check(Order a_order, Order b_order, int64_t M, int64_t N, int64_t K, const T* A, int64_t lda, const T* B,
+           int64_t ldb, const float* C, int64_t ldc) {
+  BROOD_ASSERT(M >= 0 && N >= 0 && K >= 0);
+  BROOD_ASSERT(lda >= (a_order == Order::kPlain ? K : M) && ldb >= (b_order == Order::kPlain ? N : K) &&
+               ldc >= N);
+  BROOD_ASSERT(M * N == 0 || (C != nullptr && (K == 0 || (A != nullptr && B != nullptr))));
+}
+
+}  // namespace
+
+void matmul(Order a_order, Order b_order, int64_t M, int64_t N, int64_t K, const float* A, int64_t lda,
+            const float* B, int64_t ldb, bool accumulate, float* C, int64_t ldc) {
+  check(a_order, b_order, M, N, K, A, lda, B, ldb, C, ldc);
+  if (M == 0 || N == 0) return;
+  if (K == 0) return accumulate ? void() : clear(M, N, C, ldc);
+  const bool a_plain = a_order == Order::kPlain, b_plain = b_order == Order::kPlain;
+  if (M <= kFewRows && a_plain && !b_plain) return dot(M, N, K, A, lda, B, ldb, accumulate, C, ldc);
+  if (M <= kFewRows && b_plain)
+    return axpy(M, N, K, A, a_plain ? lda : 1, a_plain ? 1 : lda, B, ldb, accumulate, C, ldc);
+  if (K <= kFewRows && !a_plain && b_plain) return outer(M, N, K, A, lda, B, ldb, accumulate, C, ldc);
+  dense(a_order, b_order, M, N, K, A, lda, B, ldb, accumulate, C, ldc);
+}
+
+namespace {
+
+// Memory of one thread for widened operands; grows to the largest block it meets and is then kept.
+float* widened(int64_t n) {
+  thread_local std::unique_ptr<float[]> memory;
+  thread_local int64_t size = 0;
+  if (size < n) {
+    memory.reset(new float[size_t(n)]);
+    size = n;
+  }
+  return memory.get();
+}
+
+// A stored rows x columns block, widened and contiguous.
+void widen(int64_t rows, int64_t columns, const Bf16* from, int64_t ld, float* to) {
+  for (int64_t r = 0; r < rows; ++r) convert_range(columns, from + r * ld, to + r * columns);
+}
+
+}  // namespace
+
+void matmul(Order a_order, Order b_order, int64_t M, int64_t N, int64_t K, const Bf16* A, int64_t lda,
+            const Bf16* B, int64_t ldb, bool accumulate, float* C, int64_t ldc) {
+  check(a_order, b_order, M, N, K, A, lda, B, ldb, C, ldc);
+  if (M == 0 || N == 0) return;
+  if (K == 0) return accumulate ? void() : clear(M, N, C, ldc);
+  const bool a_plain = a_order == Order::kPlain, b_plain = b_order == Order::kPlain;
+  if (M <= kFewRows && a_plain && !b_plain) return dot(M, N, K, A, lda, B, ldb, accumulate, C, ldc);
+  constexpr int64_t kRows = 128, kColumns = 256, kDepth = 1024;
+  const int64_t across = ceil_div(N, kColumns), down = ceil_div(M, kRows);
+  parallel(across * down, [&](int64_t task) {
+    const int64_t n = task / down * kColumns, m = task % down * kRows;
+    const int64_t rows = std::min(kRows, M - m), columns = std::min(kColumns, N - n);
+    float* a = widened((rows + columns) * std::min(K, kDepth));
+    for (int64_t k = 0; k < K; k += kDepth) {
+      const int64_t depth = std::min(kDepth, K - k);
+      float* b = a + rows * depth;
+      a_plain ? widen(rows, depth, A + m * lda + k, lda, a) : widen(depth, rows, A + k * lda + m, lda, a);
+      b_plain ? widen(depth, columns, B + k * ldb + n, ldb, b)
+              : widen(columns, depth, B + n * ldb + k, ldb, b);
+      dense_block(a_order, b_order, rows, columns, depth, a, a_plain ? depth : rows, b,
+                  b_plain ? columns : depth, accumulate || k > 0, C + m * ldc + n, ldc);
+    }
+  });
+}
+
+namespace {
+
+template <class From, class To>
+void convert_any(int64_t n, const From* from, To* to) {
+  constexpr int64_t kStep = 32 << 10;
+  ranges(n, kStep, n >= 4 * kStep,
+         [&](int64_t begin, int64_t end) { convert_range(end - begin, from + begin, to + begin); });
+}
+
+}  // namespace
+
+void convert(int64_t n, const float* from, Bf16* to) { convert_any(n, from, to); }
+void convert(int64_t n, const Bf16* from, float* to) { convert_any(n, from, to); }
+
+}  // namespace brood::kernels
