@@ -121,6 +121,15 @@ Var mul(Tape& tape, Var a, Var b) {
   return y;
 }
 
+Var relu(Tape& tape, Var x) {
+  BROOD_ASSERT(x.contiguous());
+  Var y = tape.make(x.rows(), x.cols(), x.needs_gradient());
+  kernels::relu(x.size(), x.value(), y.value());
+  tape.record(
+      y, [&tape, x, y] { kernels::relu_backward(x.size(), x.value(), tape.gradient(y), tape.gradient(x)); });
+  return y;
+}
+
 Var silu(Tape& tape, Var x) {
   BROOD_ASSERT(x.contiguous());
   Var y = tape.make(x.rows(), x.cols(), x.needs_gradient());

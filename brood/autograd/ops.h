@@ -33,6 +33,7 @@ Var rms_norm(Tape& tape, Var x, Parameter& weight, float eps);
 Var layer_norm(Tape& tape, Var x, float eps = 1e-5f);  // no affine part
 Var add(Tape& tape, Var a, Var b);
 Var mul(Tape& tape, Var a, Var b);
+Var relu(Tape& tape, Var x);
 Var silu(Tape& tape, Var x);
 Var swiglu(Tape& tape, Var gate, Var up);
 Var dropout(Tape& tape, Var x, float rate, uint64_t seed);  // rate 0: x itself

@@ -55,6 +55,21 @@ void silu_backward_range(int64_t begin, int64_t end, const float* x, const float
   });
 }
 
+void relu_range(int64_t begin, int64_t end, const float* x, float* y) {
+  for_each_vector(begin, end, [&](auto d, int64_t i) HWY_ATTR {
+    const auto v = hn::LoadU(d, x + i);
+    // In this form a NaN stays one: it is not less than zero.
+    hn::StoreU(hn::IfThenZeroElse(hn::Lt(v, hn::Zero(d)), v), d, y + i);
+  });
+}
+
+void relu_backward_range(int64_t begin, int64_t end, const float* x, const float* dy, float* dx) {
+  for_each_vector(begin, end, [&](auto d, int64_t i) HWY_ATTR {
+    const auto passed = hn::IfThenElseZero(hn::Gt(hn::LoadU(d, x + i), hn::Zero(d)), hn::LoadU(d, dy + i));
+    hn::StoreU(hn::Add(hn::LoadU(d, dx + i), passed), d, dx + i);
+  });
+}
+
 void swiglu_range(int64_t begin, int64_t end, const float* gate, const float* up, float* y) {
   for_each_vector(begin, end, [&](auto d, int64_t i) HWY_ATTR {
     const auto g = hn::LoadU(d, gate + i);
@@ -110,6 +125,8 @@ HWY_EXPORT(mul_range);
 HWY_EXPORT(mul_add_range);
 HWY_EXPORT(silu_range);
 HWY_EXPORT(silu_backward_range);
+HWY_EXPORT(relu_range);
+HWY_EXPORT(relu_backward_range);
 HWY_EXPORT(swiglu_range);
 HWY_EXPORT(swiglu_backward_range);
 HWY_EXPORT(dropout_range);
@@ -150,6 +167,17 @@ void mul_backward(int64_t n, const float* a, const float* b, const float* dy, fl
   parallel_blocks(n, kBlock, [&](int64_t begin, int64_t end) {
     if (da != nullptr) HWY_DYNAMIC_DISPATCH(mul_add_range)(begin, end, dy, b, da);
     if (db != nullptr) HWY_DYNAMIC_DISPATCH(mul_add_range)(begin, end, dy, a, db);
+  });
+}
+
+void relu(int64_t n, const float* x, float* y) {
+  parallel_blocks(n, kBlock, [&](int64_t begin, int64_t end) {
+    HWY_DYNAMIC_DISPATCH(relu_range)(begin, end, x, y);
+  });
+}
+void relu_backward(int64_t n, const float* x, const float* dy, float* dx) {
+  parallel_blocks(n, kBlock, [&](int64_t begin, int64_t end) {
+    HWY_DYNAMIC_DISPATCH(relu_backward_range)(begin, end, x, dy, dx);
   });
 }
 

@@ -12,6 +12,9 @@ void mul(int64_t n, const float* a, const float* b, float* y);
 void mul_backward(int64_t n, const float* a, const float* b, const float* dy, float* da,
                   float* db);  // da, db may be null
 
+void relu(int64_t n, const float* x, float* y);  // max(x, 0)
+void relu_backward(int64_t n, const float* x, const float* dy, float* dx);
+
 void silu(int64_t n, const float* x, float* y);  // x·σ(x)
 void silu_backward(int64_t n, const float* x, const float* dy, float* dx);
 

@@ -92,7 +92,7 @@ TEST(Ops, Activations) {
   Parameter& b = random_parameter(store, "b", {5, 7}, random);
   expect_gradients(store, [&](Tape& tape) {
     Var x = as_input(tape, a), y = as_input(tape, b);
-    return weigh(tape, add(tape, mul(tape, silu(tape, x), y), swiglu(tape, y, x)));
+    return weigh(tape, add(tape, mul(tape, silu(tape, x), relu(tape, y)), swiglu(tape, y, x)));
   });
 }
 
