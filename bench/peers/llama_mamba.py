@@ -46,6 +46,7 @@ def write_gguf(path, n_layer, d_model, vocab_size, precision):
     writer.add_layer_norm_rms_eps(1e-5)
     writer.add_vocab_size(vocab_size)
     writer.add_tokenizer_model("no_vocab")
+    writer.add_file_type(gguf.LlamaFileType.MOSTLY_BF16 if precision == "bf16" else gguf.LlamaFileType.ALL_F32)
 
     def matrix(name, rows, columns):
         values = rng.standard_normal((rows, columns), dtype=np.float32) * np.float32(columns**-0.5)

@@ -77,7 +77,7 @@ def train_tokens_per_second(model, bf16, context, compiled):
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
 
-    times = beside.summary(beside.seconds_per_call(step, warm_up=3 if compiled else 1))
+    times = beside.summary(beside.seconds_per_call(step, calls=4, warm_up=3 if compiled else 1))
     return context / times["best"], context / times["median"]
 
 
@@ -108,9 +108,11 @@ def speed(arguments):
         def add(what, context, speeds):
             row = dict(what=what, context=context, precision=precision, torch_best=speeds[0], torch_median=speeds[1])
             if arguments.brood:
-                depth = {} if what == "train" else {"depth": context}
+                shape = dict(context=context, batch=1) if what == "train" else dict(depth=context)
+                if arguments.activity is not None:
+                    shape["activity"] = arguments.activity
                 ours = beside.brood_speed(arguments.brood, "bdh-25m", "train" if what == "train" else "decode",
-                                          precision=precision, threads=arguments.threads, **depth)
+                                          precision=precision, threads=arguments.threads, **shape)
                 row["brood"] = ours["tokens_per_second"]
                 row["ratio"] = beside.ratio(row["brood"], row["torch_best"])
             rows.append(row)
@@ -149,6 +151,7 @@ def main():
     verbs = parser.add_subparsers(dest="verb", required=True)
     speeds = verbs.add_parser("speed", help="train and generate, tokens per second")
     speeds.add_argument("--brood", help="path of the brood program, to measure both in one run")
+    speeds.add_argument("--activity", type=float, help="share of neurons awake in brood; PyTorch computes all of them")
     speeds.add_argument("--threads", type=int, default=2)
     speeds.add_argument("--context", type=int, default=256, help="window of the training step")
     speeds.add_argument("--precisions", nargs="+", choices=["f32", "bf16"], default=["f32", "bf16"])

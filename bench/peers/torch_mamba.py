@@ -128,7 +128,7 @@ def main():
     shape = (arguments.layers, arguments.width, arguments.state, arguments.vocab)
     model = Mamba(*shape).eval()
     with torch.no_grad():
-        model.backbone.embeddings.weight.mul_(50)  # logits of order 1 to 10, so that an error shows
+        model.backbone.embeddings.weight.mul_(10)  # logits of order 1, so that an error shows
         for name, parameter in model.named_parameters():
             if name.endswith(("norm.weight", "norm_f.weight", ".D", ".A_log")):
                 parameter.add_(torch.randn_like(parameter) * 0.1)  # none may be mistaken for its initial constant
