@@ -30,12 +30,7 @@ Var embedding(Tape& tape, std::span<const int32_t> tokens, Parameter& table) {
   int32_t* kept = tape.arena().allocate_array<int32_t>(rows);
   std::memcpy(kept, tokens.data(), tokens.size_bytes());
   tape.use(table);
-  tape.record(y, [&tape, &table, y, kept, rows, d] {
-    const float* dy = tape.gradient(y);
-    float* g = tape.sink().gradient(table);
-    for (int64_t r = 0; r < rows; ++r) kernels::add_to(d, dy + r * d, g + kept[r] * d);
-    tape.sink().finished(table);
-  });
+  tape.record(y, [&tape, &table, y, kept, rows] { tape.sink().rows(table, rows, kept, tape.gradient(y)); });
   return y;
 }
 

@@ -1,5 +1,6 @@
 #include "brood/autograd/tape.h"
 
+#include "brood/kernels/activation.h"
 #include "brood/kernels/matmul.h"
 
 namespace brood {
@@ -46,6 +47,13 @@ void GradientSink::linear(Parameter& w, int64_t T, const float* dy, int64_t ldy,
                       lddx);
   }
   finished(w);
+}
+
+void GradientSink::rows(Parameter& table, int64_t n, const int32_t* tokens, const float* dy) {
+  const int64_t d = table.value.shape()[1];
+  float* g = gradient(table);
+  for (int64_t r = 0; r < n; ++r) kernels::add_to(d, dy + r * d, g + tokens[r] * d);
+  finished(table);
 }
 
 float* GradientSink::gradient(Parameter& w) {

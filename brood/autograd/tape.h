@@ -61,6 +61,10 @@ class GradientSink {
   virtual void linear(Parameter& w, int64_t T, const float* dy, int64_t ldy, const float* x, int64_t ldx,
                       float* dx, int64_t lddx, bool accumulate, Precision precision, Arena& scratch);
 
+  // Backward of looking up n rows of table [vocab, d]: row tokens[r] gets dy[r] (contiguous). Lowers
+  // open_uses.
+  virtual void rows(Parameter& table, int64_t n, const int32_t* tokens, const float* dy);
+
   // A zero-initialised (on first call of a step) buffer of w's size to add to; then call finished(w) once per
   // use.
   virtual float* gradient(Parameter& w);

@@ -90,6 +90,21 @@ void RidingOptimiser::blocked(Parameter& w, int64_t T, const float* dy, int64_t 
   });
 }
 
+void RidingOptimiser::rows(Parameter& table, int64_t n, const int32_t* tokens, const float* dy) {
+  // Plain SGD moves only the rows looked up; Adam's moments and weight decay move every row.
+  if (settings_.kind != OptimiserSettings::Kind::kSgd || table.open_uses != 1 || table.gradient_open ||
+      (table.decays && settings_.weight_decay != 0)) {
+    GradientSink::rows(table, n, tokens, dy);
+    return;
+  }
+  const int64_t d = table.value.shape()[1];
+  for (int64_t r = 0; r < n; ++r)
+    kernels::sgd(d, float(learning_rate_), 0.0f, dy + r * d, 1.0f, table.value.f32() + tokens[r] * d,
+                 nullptr);
+  ++table.version;
+  --table.open_uses;
+}
+
 void RidingOptimiser::finished(Parameter& w) {
   if (--w.open_uses == 0) update(w);
 }

@@ -18,6 +18,7 @@ class RidingOptimiser : public GradientSink {
 
   void linear(Parameter& w, int64_t T, const float* dy, int64_t ldy, const float* x, int64_t ldx, float* dx,
               int64_t lddx, bool accumulate, Precision precision, Arena& scratch) override;
+  void rows(Parameter& table, int64_t n, const int32_t* tokens, const float* dy) override;
   void finished(Parameter& w) override;
   void step_done(std::vector<Parameter*>& used) override;
 
