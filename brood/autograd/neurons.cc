@@ -1,0 +1,230 @@
+#include "brood/autograd/neurons.h"
+
+#include <algorithm>
+#include <cstring>
+#include <numeric>
+
+#include "brood/base/threads.h"
+#include "brood/kernels/activation.h"
+#include "brood/kernels/matmul.h"
+
+namespace brood {
+
+using kernels::Order;
+
+namespace {
+
+// 64 rows of 256 floats are 64 KB: two such tiles (weights and their gradients) beside 256 steps fit an L2 of
+// 1 MB.
+constexpr int64_t kTile = 64;
+// Groups over all heads: enough for 16 threads, few enough that adding up their sums costs nothing.
+constexpr int64_t kGroups = 16;
+// Up to here a group is one tile: the rows of the weights are read once anyway, so the fewer lists the
+// better.
+constexpr int64_t kFewRows = 4;
+// Pre-activations of a task while they are counted: 1 MB, half an L2.
+constexpr int64_t kBlock = 1 << 18;
+// Share awake up to which lists are faster (bench/bdh_bench.cc prints both sides).
+constexpr double kListShare = 0.3;
+
+NeuronTiling make_tiling(int64_t heads, int64_t per_head, bool coarse) {
+  const int64_t tiles = (per_head + kTile - 1) / kTile;
+  const int64_t groups = std::min(std::max<int64_t>(1, kGroups / heads), tiles);
+  NeuronTiling tiling;
+  tiling.groups_per_head = groups;
+  for (int64_t h = 0; h < heads; ++h) {
+    for (int64_t g = 0; g < groups; ++g) {
+      const int64_t first = g * tiles / groups, last = (g + 1) * tiles / groups;
+      tiling.group.push_back(int64_t(tiling.begin.size()));
+      for (int64_t t = first; t < (coarse ? first + 1 : last); ++t)
+        tiling.begin.push_back(h * per_head + t * kTile);
+    }
+  }
+  tiling.group.push_back(int64_t(tiling.begin.size()));
+  tiling.begin.push_back(heads * per_head);
+  for (int64_t t = 0; t < tiling.tiles(); ++t) tiling.widest = std::max(tiling.widest, tiling.width(t));
+  return tiling;
+}
+
+}  // namespace
+
+NeuronSpace::NeuronSpace(int64_t heads_, int64_t per_head_, int64_t d_model_)
+    : heads(heads_),
+      per_head(per_head_),
+      d_model(d_model_),
+      fine_(make_tiling(heads, per_head, false)),
+      coarse_(make_tiling(heads, per_head, true)),
+      turn_(size_t(per_head / 2)) {
+  BROOD_ASSERT(per_head % 2 == 0);
+  kernels::rotary_turns(per_head, turn_.data());
+}
+
+const NeuronTiling& NeuronSpace::tiling(int64_t rows) const { return rows <= kFewRows ? coarse_ : fine_; }
+
+Arena& NeuronSpace::scratch() {
+  scratch_.reset();
+  return scratch_;
+}
+
+void NeuronSpace::begin_layer(Tape& tape, const Chunk& chunk) {
+  if (!tape.recording()) layer_.reset();
+  const bool together = std::all_of(chunk.positions, chunk.positions + chunk.B,
+                                    [&](int64_t p) { return p == chunk.positions[0]; });
+  const int64_t streams = together ? 1 : chunk.B, rows = streams * chunk.T;
+  const auto position = [&](int64_t r) { return chunk.positions[r / chunk.T] + r % chunk.T; };
+  bool same = int64_t(positions_.size()) == rows;
+  for (int64_t r = 0; same && r < rows; ++r) same = positions_[size_t(r)] == position(r);
+  if (same) return;
+  positions_.resize(size_t(rows));
+  for (int64_t r = 0; r < rows; ++r) positions_[size_t(r)] = position(r);
+  const size_t size = size_t(kernels::rotary_table_size(rows, per_head));
+  if (table_.size() < size) table_.resize(size);
+  kernels::rotary_table(rows, positions_.data(), per_head, turn_.data(), table_.data());
+  rotary_ = {table_.data(), rows, per_head};
+  ++chunk_number_;
+}
+
+void sum_groups(int64_t groups, int64_t n, const float* partial, bool accumulate, float* out) {
+  constexpr int64_t kPiece = 1 << 14;
+  auto piece = [&](int64_t i) {
+    const int64_t begin = i * kPiece, count = std::min(kPiece, n - begin);
+    int64_t g = 0;
+    if (!accumulate) std::memcpy(out + begin, partial + g++ * n + begin, size_t(count) * sizeof(float));
+    for (; g < groups; ++g) kernels::add_to(count, partial + g * n + begin, out + begin);
+  };
+  const int64_t pieces = (n + kPiece - 1) / kPiece;
+  if (pieces == 1)
+    piece(0);
+  else
+    parallel(pieces, piece);
+}
+
+namespace {
+
+// u = x W_xᵀ − threshold, rectified in place, and how many are awake in each row of each tile.
+int64_t rectify(const NeuronTiling& tiling, Var x, const Parameter& encoder, float threshold, float* u,
+                uint32_t* offset) {
+  const int64_t rows = x.rows(), D = x.cols(), n = encoder.value.shape()[0];
+  const bool few = rows <= kernels::kFewRows;
+  if (few)
+    kernels::matmul(Order::kPlain, Order::kTransposed, rows, n, D, x.value(), x.stride(), encoder.value.f32(),
+                    D, false, u, n);
+  const int64_t tiles = tiling.tiles(), run = std::max<int64_t>(1, kBlock / (rows * tiling.widest));
+  auto task = [&](int64_t i) {
+    const int64_t first = i * run, last = std::min(tiles, first + run);
+    const int64_t begin = tiling.begin[size_t(first)], width = tiling.begin[size_t(last)] - begin;
+    if (!few)
+      kernels::matmul(Order::kPlain, Order::kTransposed, rows, width, D, x.value(), x.stride(),
+                      encoder.value.f32() + begin * D, D, false, u + begin, n);
+    for (int64_t t = first; t < last; ++t)
+      for (int64_t r = 0; r < rows; ++r)
+        offset[t * (rows + 1) + r + 1] =
+            uint32_t(kernels::relu_count(tiling.width(t), threshold, u + r * n + tiling.begin[size_t(t)]));
+  };
+  parallel((tiles + run - 1) / run, task);
+  int64_t awake = 0;
+  for (int64_t t = 0; t < tiles; ++t)
+    for (int64_t r = 0; r < rows; ++r) awake += offset[t * (rows + 1) + r + 1];
+  return awake;
+}
+
+// Makes lists of u. Counts become offsets; with `all` every neuron is listed.
+void pack(Tape& tape, const NeuronTiling& tiling, int64_t n, const float* u, Arena& memory, uint32_t* offset,
+          Neurons& X) {
+  const int64_t rows = X.rows, entries = X.all ? rows * n : X.awake;
+  X.values = tape.leaf(memory.floats(entries), 1, entries, tape.recording());
+  uint32_t* index = memory.allocate_array<uint32_t>(entries);
+  X.offset = offset;
+  X.index = index;
+  uint32_t at = 0;
+  for (int64_t t = 0; t < tiling.tiles(); ++t) {
+    uint32_t* tile = offset + t * (rows + 1);
+    tile[0] = at;
+    for (int64_t r = 0; r < rows; ++r) tile[r + 1] = at += X.all ? uint32_t(tiling.width(t)) : tile[r + 1];
+  }
+  auto task = [&](int64_t g) {
+    for (int64_t t = tiling.group[size_t(g)]; t < tiling.group[size_t(g) + 1]; ++t) {
+      const int64_t begin = tiling.begin[size_t(t)], width = tiling.width(t);
+      for (int64_t r = 0; r < rows; ++r) {
+        const uint32_t to = offset[t * (rows + 1) + r];
+        if (X.all) {
+          std::memcpy(X.values.value() + to, u + r * n + begin, size_t(width) * sizeof(float));
+          std::iota(index + to, index + to + width, uint32_t(begin));
+        } else {
+          kernels::pack_awake(width, u + r * n + begin, uint32_t(begin), X.values.value() + to, index + to);
+        }
+      }
+    }
+  };
+  parallel(tiling.groups(), task);
+}
+
+void awaken_backward(Tape& tape, NeuronSpace& space, const Neurons& X, Var x, Parameter& encoder) {
+  const int64_t rows = X.rows, D = x.cols(), n = encoder.value.shape()[0];
+  float* dX = tape.gradient(X.values);
+  if (X.dense || X.all) {
+    constexpr int64_t kPiece = 1 << 16;
+    const int64_t size = X.values.size();
+    auto mask = [&](int64_t i) {
+      const int64_t begin = i * kPiece;
+      kernels::relu_mask(std::min(kPiece, size - begin), X.values.value() + begin, dX + begin);
+    };
+    parallel((size + kPiece - 1) / kPiece, mask);
+  }
+  bool fresh = false;
+  float* dx = x.needs_gradient() ? tape.gradient_slot(x, fresh) : nullptr;
+  if (X.dense) {
+    tape.sink().linear(encoder, rows, dX, n, x.value(), x.stride(), dx, x.stride(), !fresh, Precision::kF32,
+                       tape.arena());
+    return;
+  }
+  const NeuronTiling& tiling = space.tiling(rows);
+  float* dW = tape.sink().gradient(encoder);
+  float* partial = dx ? space.scratch().floats(tiling.groups() * rows * D) : nullptr;
+  auto task = [&](int64_t g) {
+    float* sum = partial + g * rows * D;
+    if (dx) std::memset(sum, 0, size_t(rows * D) * sizeof(float));
+    for (int64_t t = tiling.group[size_t(g)]; t < tiling.group[size_t(g) + 1]; ++t) {
+      const kernels::RowLists lists = X.tile(t);
+      kernels::scatter_rows(lists, dX, x.value(), x.stride(), D, dW, D);
+      if (dx) kernels::accumulate_rows(lists, dX, encoder.value.f32(), D, D, sum, D);
+    }
+  };
+  parallel(tiling.groups(), task);
+  if (dx) sum_groups(tiling.groups(), rows * D, partial, !fresh, dx);
+  tape.sink().finished(encoder);
+}
+
+}  // namespace
+
+Neurons awaken(Tape& tape, NeuronSpace& space, Var x, Parameter& encoder, float threshold,
+               Sparsity sparsity) {
+  const int64_t rows = x.rows(), n = space.neurons();
+  BROOD_ASSERT(x.contiguous() && x.cols() == space.d_model && encoder.value.shape() == Shape({n, x.cols()}));
+  const NeuronTiling& tiling = space.tiling(rows);
+  const bool few = rows <= kFewRows;
+  Arena& memory = space.lasting(tape);
+  // Where it is sure that the activation stays dense it is computed in place.
+  const bool in_place = !tape.recording() || (sparsity == Sparsity::kNever && !few);
+  float* u = in_place ? memory.floats(rows * n) : space.scratch().floats(rows * n);
+  uint32_t* offset = memory.allocate_array<uint32_t>(tiling.tiles() * (rows + 1));
+
+  Neurons X;
+  X.rows = rows;
+  X.awake = rectify(tiling, x, encoder, threshold, u, offset);
+  X.all = few && sparsity == Sparsity::kNever;
+  X.dense = !few && (sparsity == Sparsity::kNever ||
+                     (sparsity == Sparsity::kAuto && double(X.awake) > kListShare * double(rows * n)));
+  if (!X.dense) {
+    pack(tape, tiling, n, u, memory, offset, X);
+  } else {
+    float* values = in_place ? u : memory.floats(rows * n);
+    if (!in_place) std::memcpy(values, u, size_t(rows * n) * sizeof(float));
+    X.values = tape.leaf(values, rows, n, tape.recording());
+  }
+  tape.use(encoder);
+  tape.record(X.values, [&tape, &space, X, x, &encoder] { awaken_backward(tape, space, X, x, encoder); });
+  return X;
+}
+
+}  // namespace brood

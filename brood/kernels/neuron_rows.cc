@@ -1,0 +1,352 @@
+// The columns are walked in blocks of V vectors. A block of the step (or of its sum) stays in registers while
+// the rows of the list stream past; with many steps the blocks are half as wide as with few, so that a tile
+// of 64 rows times one block (32 KB with 512-bit vectors) stays in L1 while all steps pass.
+#include "brood/kernels/neuron_rows.h"
+
+#include <algorithm>
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "brood/kernels/neuron_rows.cc"
+#include "hwy/foreach_target.h"
+// After foreach_target.h, which includes this file once per target.
+#include "hwy/cache_control.h"
+#include "hwy/highway.h"
+
+// Vectors cannot be elements of arrays on scalable targets, so sixteen of them are named.
+#ifndef BROOD_EACH_VECTOR
+#define BROOD_EACH_VECTOR(M) \
+  M(0) M(1) M(2) M(3) M(4) M(5) M(6) M(7) M(8) M(9) M(10) M(11) M(12) M(13) M(14) M(15)
+#endif
+
+HWY_BEFORE_NAMESPACE();
+namespace brood::kernels::HWY_NAMESPACE {
+namespace hn = hwy::HWY_NAMESPACE;
+
+// Sixteen vectors and their company need the 32 registers that these targets lack.
+#if HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_SSE4 || HWY_TARGET == HWY_SSSE3 || HWY_TARGET == HWY_SCALAR
+constexpr int kWidest = 8;
+#else
+constexpr int kWidest = 16;
+#endif
+constexpr int kTiled = 8;
+constexpr int64_t kFewSteps = 4;  // up to here rows come from far away: widest blocks, prefetch
+constexpr int64_t kAhead = 6;     // rows prefetched ahead, 6 KB at 256 columns
+
+using Tag = hn::ScalableTag<float>;
+
+template <int V>
+HWY_INLINE void Prefetch(const float* row) {
+  constexpr int64_t kLine = 64 / sizeof(float);
+  const int64_t floats = V * int64_t(hn::Lanes(Tag()));
+  for (int64_t i = 0; i < floats; i += kLine) hwy::Prefetch(row + i);
+}
+
+// Calls block<V>(first column) for whole vectors and tail(first column) for what is left.
+template <class Block, class Tail>
+HWY_INLINE void OverColumns(int64_t cols, bool widest, const Block& block, const Tail& tail) {
+  const int64_t lanes = int64_t(hn::Lanes(Tag()));
+  int64_t c = 0;
+  if (widest)
+    for (; c + kWidest * lanes <= cols; c += kWidest * lanes) block.template run<kWidest>(c);
+  for (; c + kTiled * lanes <= cols; c += kTiled * lanes) block.template run<kTiled>(c);
+  for (; c + 4 * lanes <= cols; c += 4 * lanes) block.template run<4>(c);
+  for (; c + lanes <= cols; c += lanes) block.template run<1>(c);
+  if (c < cols) tail(c);
+}
+
+// ------------------------------------------------------------------------------------------- accumulate
+
+struct AccumulateBlock {
+  const RowLists& lists;
+  const float* value;
+  const float* matrix;
+  int64_t stride;
+  float* out;
+  int64_t out_stride;
+  bool causal, prefetch;
+
+  template <int V>
+  HWY_INLINE void run(int64_t c) const {
+    const Tag d;
+    const int64_t lanes = int64_t(hn::Lanes(d));
+    for (int64_t r = causal ? c + 1 : 0; r < lists.rows; ++r) {
+      const uint32_t begin = lists.offset[r], end = lists.offset[r + 1];
+      if (begin == end) continue;
+      float* sum = out + r * out_stride + c;
+#define BROOD_LOAD(i)      \
+  auto s##i = hn::Zero(d); \
+  if constexpr (i < V) s##i = hn::LoadU(d, sum + i * lanes);
+      BROOD_EACH_VECTOR(BROOD_LOAD)
+#undef BROOD_LOAD
+      for (uint32_t k = begin; k < end; ++k) {
+        const float* row = matrix + lists.index[k] * stride + c;
+        if (prefetch && k + kAhead < end) Prefetch<V>(matrix + lists.index[k + kAhead] * stride + c);
+        const auto v = hn::Set(d, value[k]);
+#define BROOD_ADD(i) \
+  if constexpr (i < V) s##i = hn::MulAdd(v, hn::LoadU(d, row + i * lanes), s##i);
+        BROOD_EACH_VECTOR(BROOD_ADD)
+#undef BROOD_ADD
+      }
+#define BROOD_STORE(i) \
+  if constexpr (i < V) hn::StoreU(s##i, d, sum + i * lanes);
+      BROOD_EACH_VECTOR(BROOD_STORE)
+#undef BROOD_STORE
+    }
+  }
+};
+
+void AccumulateRows(const RowLists& lists, const float* value, const float* matrix, int64_t stride,
+                    int64_t cols, float* out, int64_t out_stride, bool causal) {
+  const bool few = lists.rows <= kFewSteps;
+  const AccumulateBlock block{lists, value, matrix, stride, out, out_stride, causal, few};
+  OverColumns(cols, few, block, [&](int64_t first) {
+    for (int64_t r = 0; r < lists.rows; ++r)
+      for (uint32_t k = lists.offset[r]; k < lists.offset[r + 1]; ++k)
+        for (int64_t c = first; c < cols; ++c)
+          out[r * out_stride + c] += value[k] * matrix[lists.index[k] * stride + c];
+  });
+}
+
+// ------------------------------------------------------------------------------------------- dot
+
+// The four sums over lanes of four vectors, written to to[0..3].
+template <class V>
+HWY_INLINE void SumFour(V a, V b, V c, V e, float* to) {
+#if HWY_HAVE_SCALABLE || HWY_TARGET == HWY_SCALAR
+  const Tag d;
+  to[0] = hn::GetLane(hn::SumOfLanes(d, a));
+  to[1] = hn::GetLane(hn::SumOfLanes(d, b));
+  to[2] = hn::GetLane(hn::SumOfLanes(d, c));
+  to[3] = hn::GetLane(hn::SumOfLanes(d, e));
+#else
+  // Within each block of four lanes: transpose in pairs and add, so that lane i of every block holds a part
+  // of sum i.
+  const Tag d;
+  const hn::Repartition<double, Tag> wide;
+  const auto ab = hn::Add(hn::InterleaveLower(d, a, b), hn::InterleaveUpper(d, a, b));
+  const auto ce = hn::Add(hn::InterleaveLower(d, c, e), hn::InterleaveUpper(d, c, e));
+  const auto low = hn::InterleaveLower(wide, hn::BitCast(wide, ab), hn::BitCast(wide, ce));
+  const auto high = hn::InterleaveUpper(wide, hn::BitCast(wide, ab), hn::BitCast(wide, ce));
+  const auto all = hn::Add(hn::BitCast(d, low), hn::BitCast(d, high));
+#if HWY_TARGET == HWY_AVX2
+  const hn::Half<Tag> half;
+  hn::StoreU(hn::Add(hn::LowerHalf(half, all), hn::UpperHalf(half, all)), half, to);
+#elif HWY_TARGET <= HWY_AVX3
+  const hn::Half<Tag> half;
+  const hn::Half<decltype(half)> quarter;
+  const auto two = hn::Add(hn::LowerHalf(half, all), hn::UpperHalf(half, all));
+  hn::StoreU(hn::Add(hn::LowerHalf(quarter, two), hn::UpperHalf(quarter, two)), quarter, to);
+#else
+  hn::StoreU(all, d, to);
+#endif
+#endif
+}
+
+struct DotBlock {
+  const RowLists& lists;
+  const float* matrix;
+  int64_t stride;
+  const float* steps;
+  int64_t steps_stride;
+  bool accumulate, prefetch;
+  float* out;
+
+  template <int V>
+  HWY_INLINE void run(int64_t c) const {
+    const Tag d;
+    const int64_t lanes = int64_t(hn::Lanes(d));
+    const bool add = accumulate || c > 0;
+    for (int64_t r = 0; r < lists.rows; ++r) {
+      const uint32_t begin = lists.offset[r], end = lists.offset[r + 1];
+      if (begin == end) continue;
+      const float* step = steps + r * steps_stride + c;
+#define BROOD_LOAD(i)      \
+  auto t##i = hn::Zero(d); \
+  if constexpr (i < V) t##i = hn::LoadU(d, step + i * lanes);
+      BROOD_EACH_VECTOR(BROOD_LOAD)
+#undef BROOD_LOAD
+      for (uint32_t k = begin; k < end; k += 4) {
+        // The last group repeats its last row, whose sums are then not used.
+        const uint32_t last = end - 1;
+        const float* w0 = matrix + lists.index[k] * stride + c;
+        const float* w1 = matrix + lists.index[std::min(k + 1, last)] * stride + c;
+        const float* w2 = matrix + lists.index[std::min(k + 2, last)] * stride + c;
+        const float* w3 = matrix + lists.index[std::min(k + 3, last)] * stride + c;
+        if (prefetch && k + 4 < end)
+          for (uint32_t p = k + 4; p < std::min(k + 8, end); ++p)
+            Prefetch<V>(matrix + lists.index[p] * stride + c);
+        auto s0 = hn::Zero(d), s1 = s0, s2 = s0, s3 = s0;
+#define BROOD_ADD(i)                                         \
+  if constexpr (i < V) {                                     \
+    s0 = hn::MulAdd(t##i, hn::LoadU(d, w0 + i * lanes), s0); \
+    s1 = hn::MulAdd(t##i, hn::LoadU(d, w1 + i * lanes), s1); \
+    s2 = hn::MulAdd(t##i, hn::LoadU(d, w2 + i * lanes), s2); \
+    s3 = hn::MulAdd(t##i, hn::LoadU(d, w3 + i * lanes), s3); \
+  }
+        BROOD_EACH_VECTOR(BROOD_ADD)
+#undef BROOD_ADD
+        HWY_ALIGN float sums[4];
+        SumFour(s0, s1, s2, s3, sums);
+        const uint32_t count = std::min<uint32_t>(4, end - k);
+        if (add)
+          for (uint32_t i = 0; i < count; ++i) out[k + i] += sums[i];
+        else
+          for (uint32_t i = 0; i < count; ++i) out[k + i] = sums[i];
+      }
+    }
+  }
+};
+
+void DotRows(const RowLists& lists, const float* matrix, int64_t stride, int64_t cols, const float* steps,
+             int64_t steps_stride, bool accumulate, float* out) {
+  const bool few = lists.rows <= kFewSteps;
+  const DotBlock block{lists, matrix, stride, steps, steps_stride, accumulate, few, out};
+  OverColumns(cols, few, block, [&](int64_t first) {
+    for (int64_t r = 0; r < lists.rows; ++r) {
+      for (uint32_t k = lists.offset[r]; k < lists.offset[r + 1]; ++k) {
+        float sum = accumulate || first > 0 ? out[k] : 0.0f;
+        for (int64_t c = first; c < cols; ++c)
+          sum += steps[r * steps_stride + c] * matrix[lists.index[k] * stride + c];
+        out[k] = sum;
+      }
+    }
+  });
+}
+
+// ------------------------------------------------------------------------------------------- scatter
+
+struct ScatterBlock {
+  const RowLists& lists;
+  const float* value;
+  const float* steps;
+  int64_t steps_stride;
+  float* matrix;
+  int64_t stride;
+  bool prefetch;
+
+  template <int V>
+  HWY_INLINE void run(int64_t c) const {
+    const Tag d;
+    const int64_t lanes = int64_t(hn::Lanes(d));
+    for (int64_t r = 0; r < lists.rows; ++r) {
+      const uint32_t begin = lists.offset[r], end = lists.offset[r + 1];
+      if (begin == end) continue;
+      const float* step = steps + r * steps_stride + c;
+#define BROOD_LOAD(i)      \
+  auto t##i = hn::Zero(d); \
+  if constexpr (i < V) t##i = hn::LoadU(d, step + i * lanes);
+      BROOD_EACH_VECTOR(BROOD_LOAD)
+#undef BROOD_LOAD
+      for (uint32_t k = begin; k < end; ++k) {
+        float* row = matrix + lists.index[k] * stride + c;
+        if (prefetch && k + kAhead < end) Prefetch<V>(matrix + lists.index[k + kAhead] * stride + c);
+        const auto v = hn::Set(d, value[k]);
+#define BROOD_ADD(i) \
+  if constexpr (i < V) hn::StoreU(hn::MulAdd(v, t##i, hn::LoadU(d, row + i * lanes)), d, row + i * lanes);
+        BROOD_EACH_VECTOR(BROOD_ADD)
+#undef BROOD_ADD
+      }
+    }
+  }
+};
+
+void ScatterRows(const RowLists& lists, const float* value, const float* steps, int64_t steps_stride,
+                 int64_t cols, float* matrix, int64_t stride) {
+  const bool few = lists.rows <= kFewSteps;
+  const ScatterBlock block{lists, value, steps, steps_stride, matrix, stride, few};
+  OverColumns(cols, few, block, [&](int64_t first) {
+    for (int64_t r = 0; r < lists.rows; ++r)
+      for (uint32_t k = lists.offset[r]; k < lists.offset[r + 1]; ++k)
+        for (int64_t c = first; c < cols; ++c)
+          matrix[lists.index[k] * stride + c] += value[k] * steps[r * steps_stride + c];
+  });
+}
+
+// ------------------------------------------------------------------------------------------- read and write
+
+struct ReadWriteBlock {
+  int64_t count;
+  const uint32_t* index;
+  const float* value;
+  const float* written;
+  float* matrix;
+  int64_t stride;
+  float* out;
+
+  template <int V>
+  HWY_INLINE void run(int64_t c) const {
+    const Tag d;
+    const int64_t lanes = int64_t(hn::Lanes(d));
+    const float* from = written + c;
+#define BROOD_LOAD(i)      \
+  auto s##i = hn::Zero(d); \
+  if constexpr (i < V) s##i = hn::LoadU(d, out + c + i * lanes);
+    BROOD_EACH_VECTOR(BROOD_LOAD)
+#undef BROOD_LOAD
+    for (int64_t k = 0; k < count; ++k) {
+      float* row = matrix + (index ? int64_t(index[k]) : k) * stride + c;
+      if (index && k + kAhead < count) Prefetch<V>(matrix + index[k + kAhead] * stride + c);
+      const auto v = hn::Set(d, value[k]);
+#define BROOD_BOTH(i)                                                                   \
+  if constexpr (i < V) {                                                                \
+    const auto old = hn::LoadU(d, row + i * lanes);                                     \
+    s##i = hn::MulAdd(v, old, s##i);                                                    \
+    hn::StoreU(hn::MulAdd(v, hn::LoadU(d, from + i * lanes), old), d, row + i * lanes); \
+  }
+      BROOD_EACH_VECTOR(BROOD_BOTH)
+#undef BROOD_BOTH
+    }
+#define BROOD_STORE(i) \
+  if constexpr (i < V) hn::StoreU(s##i, d, out + c + i * lanes);
+    BROOD_EACH_VECTOR(BROOD_STORE)
+#undef BROOD_STORE
+  }
+};
+
+void ReadAndWriteRows(int64_t count, const uint32_t* index, const float* value, const float* written,
+                      int64_t cols, float* matrix, int64_t stride, float* out) {
+  const ReadWriteBlock block{count, index, value, written, matrix, stride, out};
+  OverColumns(cols, true, block, [&](int64_t first) {
+    for (int64_t k = 0; k < count; ++k) {
+      float* row = matrix + (index ? int64_t(index[k]) : k) * stride;
+      for (int64_t c = first; c < cols; ++c) {
+        out[c] += value[k] * row[c];
+        row[c] += value[k] * written[c];
+      }
+    }
+  });
+}
+
+}  // namespace brood::kernels::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace brood::kernels {
+
+HWY_EXPORT(AccumulateRows);
+HWY_EXPORT(DotRows);
+HWY_EXPORT(ScatterRows);
+HWY_EXPORT(ReadAndWriteRows);
+
+void accumulate_rows(const RowLists& lists, const float* value, const float* matrix, int64_t stride,
+                     int64_t cols, float* out, int64_t out_stride, bool causal) {
+  HWY_DYNAMIC_DISPATCH(AccumulateRows)(lists, value, matrix, stride, cols, out, out_stride, causal);
+}
+
+void dot_rows(const RowLists& lists, const float* matrix, int64_t stride, int64_t cols, const float* steps,
+              int64_t steps_stride, bool accumulate, float* out) {
+  HWY_DYNAMIC_DISPATCH(DotRows)(lists, matrix, stride, cols, steps, steps_stride, accumulate, out);
+}
+
+void scatter_rows(const RowLists& lists, const float* value, const float* steps, int64_t steps_stride,
+                  int64_t cols, float* matrix, int64_t stride) {
+  HWY_DYNAMIC_DISPATCH(ScatterRows)(lists, value, steps, steps_stride, cols, matrix, stride);
+}
+
+void read_and_write_rows(int64_t count, const uint32_t* index, const float* value, const float* written,
+                         int64_t cols, float* matrix, int64_t stride, float* out) {
+  HWY_DYNAMIC_DISPATCH(ReadAndWriteRows)(count, index, value, written, cols, matrix, stride, out);
+}
+
+}  // namespace brood::kernels
+#endif

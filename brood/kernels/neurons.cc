@@ -1,0 +1,247 @@
+#include "brood/kernels/neurons.h"
+
+#include <algorithm>
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "brood/kernels/neurons.cc"
+#include "hwy/foreach_target.h"
+// After foreach_target.h, which includes this file once per target.
+#include "hwy/highway.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace brood::kernels::HWY_NAMESPACE {
+namespace hn = hwy::HWY_NAMESPACE;
+using Tag = hn::ScalableTag<float>;
+
+int64_t ReluCount(int64_t n, float threshold, float* x) {
+  const Tag d;
+  const int64_t lanes = int64_t(hn::Lanes(d));
+  const auto zero = hn::Zero(d), least = hn::Set(d, threshold);
+  int64_t count = 0, i = 0;
+  for (; i + lanes <= n; i += lanes) {
+    const auto v = hn::Max(hn::Sub(hn::LoadU(d, x + i), least), zero);
+    count += int64_t(hn::CountTrue(d, hn::Gt(v, zero)));
+    hn::StoreU(v, d, x + i);
+  }
+  for (; i < n; ++i) {
+    x[i] = std::max(x[i] - threshold, 0.0f);
+    count += x[i] > 0;
+  }
+  return count;
+}
+
+void ReluMask(int64_t n, const float* x, float* dx) {
+  const Tag d;
+  const int64_t lanes = int64_t(hn::Lanes(d));
+  int64_t i = 0;
+  for (; i + lanes <= n; i += lanes) {
+    const auto awake = hn::Gt(hn::LoadU(d, x + i), hn::Zero(d));
+    hn::StoreU(hn::IfThenElseZero(awake, hn::LoadU(d, dx + i)), d, dx + i);
+  }
+  for (; i < n; ++i)
+    if (!(x[i] > 0)) dx[i] = 0;
+}
+
+int64_t GateForward(int64_t n, const float* x, float* y, float* z) {
+  const Tag d;
+  const int64_t lanes = int64_t(hn::Lanes(d));
+  const auto zero = hn::Zero(d);
+  int64_t count = 0, i = 0;
+  for (; i + lanes <= n; i += lanes) {
+    const auto vx = hn::LoadU(d, x + i), vy = hn::Max(hn::LoadU(d, y + i), zero);
+    count += int64_t(hn::CountTrue(d, hn::And(hn::Gt(vx, zero), hn::Gt(vy, zero))));
+    hn::StoreU(vy, d, y + i);
+    hn::StoreU(hn::Mul(vx, vy), d, z + i);
+  }
+  for (; i < n; ++i) {
+    y[i] = std::max(y[i], 0.0f);
+    z[i] = x[i] * y[i];
+    count += x[i] > 0 && y[i] > 0;
+  }
+  return count;
+}
+
+void GateBackward(int64_t n, const float* x, const float* y, float* dz, float* dx) {
+  const Tag d;
+  const int64_t lanes = int64_t(hn::Lanes(d));
+  int64_t i = 0;
+  for (; i + lanes <= n; i += lanes) {
+    const auto vx = hn::LoadU(d, x + i), vy = hn::LoadU(d, y + i), g = hn::LoadU(d, dz + i);
+    hn::StoreU(hn::MulAdd(g, vy, hn::LoadU(d, dx + i)), d, dx + i);
+    hn::StoreU(hn::IfThenElseZero(hn::Gt(vy, hn::Zero(d)), hn::Mul(g, vx)), d, dz + i);
+  }
+  for (; i < n; ++i) {
+    dx[i] += dz[i] * y[i];
+    dz[i] = y[i] > 0 ? dz[i] * x[i] : 0.0f;
+  }
+}
+
+int64_t PackAwake(int64_t n, const float* x, uint32_t first, float* value, uint32_t* index) {
+  const Tag d;
+  const hn::RebindToUnsigned<Tag> du;
+  const int64_t lanes = int64_t(hn::Lanes(d));
+  int64_t count = 0, i = 0;
+  for (; i + lanes <= n; i += lanes) {
+    const auto v = hn::LoadU(d, x + i);
+    const auto awake = hn::Gt(v, hn::Zero(d));
+    hn::CompressBlendedStore(v, awake, d, value + count);
+    count += int64_t(hn::CompressBlendedStore(hn::Iota(du, first + uint32_t(i)), hn::RebindMask(du, awake),
+                                              du, index + count));
+  }
+  for (; i < n; ++i) {
+    if (!(x[i] > 0)) continue;
+    value[count] = x[i];
+    index[count++] = first + uint32_t(i);
+  }
+  return count;
+}
+
+}  // namespace brood::kernels::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace brood::kernels {
+
+HWY_EXPORT(ReluCount);
+HWY_EXPORT(ReluMask);
+HWY_EXPORT(GateForward);
+HWY_EXPORT(GateBackward);
+HWY_EXPORT(PackAwake);
+
+int64_t relu_count(int64_t n, float threshold, float* x) {
+  return HWY_DYNAMIC_DISPATCH(ReluCount)(n, threshold, x);
+}
+void relu_mask(int64_t n, const float* x, float* dx) { HWY_DYNAMIC_DISPATCH(ReluMask)(n, x, dx); }
+int64_t gate_forward(int64_t n, const float* x, float* y, float* z) {
+  return HWY_DYNAMIC_DISPATCH(GateForward)(n, x, y, z);
+}
+void gate_backward(int64_t n, const float* x, const float* y, float* dz, float* dx) {
+  HWY_DYNAMIC_DISPATCH(GateBackward)(n, x, y, dz, dx);
+}
+int64_t pack_awake(int64_t n, const float* x, uint32_t first, float* value, uint32_t* index) {
+  return HWY_DYNAMIC_DISPATCH(PackAwake)(n, x, first, value, index);
+}
+
+// The finaliser of splitmix64 (Steele, Lea and Flood 2014) over seed and place.
+float dropout_factor(uint64_t seed, uint64_t place, float rate) {
+  uint64_t h = seed + 0x9e3779b97f4a7c15ull * (place + 1);
+  h = (h ^ (h >> 30)) * 0xbf58476d1ce4e5b9ull;
+  h = (h ^ (h >> 27)) * 0x94d049bb133111ebull;
+  h ^= h >> 31;
+  const float uniform = float(h >> 40) * 0x1p-24f;
+  return uniform < rate ? 0.0f : 1.0f / (1.0f - rate);
+}
+
+void drop_out(int64_t n, uint64_t seed, uint64_t first, float rate, float* x) {
+  for (int64_t i = 0; i < n; ++i) x[i] *= dropout_factor(seed, first + uint64_t(i), rate);
+}
+
+namespace {
+
+// Calls visit(pair in the tile, even entry or −1, odd entry or −1) for each pair of step r with a neuron
+// awake.
+template <class Visit>
+void for_each_pair(const RowLists& lists, int64_t r, int64_t base, const Visit& visit) {
+  for (uint32_t k = lists.offset[r]; k < lists.offset[r + 1];) {
+    const int64_t j = int64_t(lists.index[k]) - base, pair = j / 2;
+    if (j % 2 == 1) {
+      visit(pair, -1, int64_t(k));
+      k += 1;
+    } else if (k + 1 < lists.offset[r + 1] && lists.index[k + 1] == lists.index[k] + 1) {
+      visit(pair, int64_t(k), int64_t(k) + 1);
+      k += 2;
+    } else {
+      visit(pair, int64_t(k), -1);
+      k += 1;
+    }
+  }
+}
+
+// The table's angles for one row: pairs counted from the head's neuron `in_head`.
+struct RowAngles {
+  const float* row;
+  int64_t tile, first;
+  RowAngles(const NeuronRotary& rotary, int64_t r, int64_t in_head)
+      : row(rotary.table + r % rotary.rows * 2 * kRotaryPairs),
+        tile(rotary.rows * 2 * kRotaryPairs),
+        first(in_head / 2) {}
+  const float* cosine(int64_t pair) const {
+    return row + (first + pair) / kRotaryPairs * tile + (first + pair) % kRotaryPairs;
+  }
+};
+
+}  // namespace
+
+void rotate_lists(const NeuronRotary& rotary, const RowLists& lists, const float* value, int64_t base,
+                  int64_t in_head, int64_t first, const RotatedTile& rotated, float* columns,
+                  int64_t columns_stride) {
+  uint32_t count = 0;
+  for (int64_t r = 0; r < lists.rows; ++r) {
+    rotated.offset[r] = count;
+    const RowAngles angles(rotary, first + r, in_head);
+    for_each_pair(lists, r, base, [&](int64_t pair, int64_t even, int64_t odd) {
+      const float* cosine = angles.cosine(pair);
+      const float c = cosine[0], s = cosine[kRotaryPairs];
+      const float a = even >= 0 ? value[even] : 0.0f, b = odd >= 0 ? value[odd] : 0.0f;
+      const float turned_even = a * c - b * s, turned_odd = b * c + a * s;
+      rotated.index[count] = uint32_t(2 * pair);
+      rotated.value[count++] = turned_even;
+      rotated.index[count] = uint32_t(2 * pair + 1);
+      rotated.value[count++] = turned_odd;
+      if (columns) {
+        columns[2 * pair * columns_stride + r] = turned_even;
+        columns[(2 * pair + 1) * columns_stride + r] = turned_odd;
+      }
+    });
+  }
+  rotated.offset[lists.rows] = count;
+}
+
+void rotate_lists_backward(const NeuronRotary& rotary, const RowLists& lists, int64_t base, int64_t in_head,
+                           int64_t first, const float* drotated, float* dvalue) {
+  for (int64_t r = 0; r < lists.rows; ++r) {
+    const RowAngles angles(rotary, first + r, in_head);
+    for_each_pair(lists, r, base, [&](int64_t pair, int64_t even, int64_t odd) {
+      const float* cosine = angles.cosine(pair);
+      const float c = cosine[0], s = cosine[kRotaryPairs];
+      const float a = drotated[0], b = drotated[1];
+      drotated += 2;
+      if (even >= 0) dvalue[even] += a * c + b * s;
+      if (odd >= 0) dvalue[odd] += b * c - a * s;
+    });
+  }
+}
+
+int64_t gate_lists(const RowLists& lists, const float* x, const float* y, const Gating& gating,
+                   const GatedTile& gated) {
+  uint32_t count = 0;
+  int64_t above = 0;
+  for (int64_t r = 0; r < lists.rows; ++r) {
+    gated.offset[r] = count;
+    for (uint32_t k = lists.offset[r]; k < lists.offset[r + 1]; ++k) {
+      // Written always, kept when gated: no branch, which half of the entries would mispredict.
+      gated.index[count] = lists.index[k];
+      gated.value[count] = x[k] * std::max(y[k], 0.0f) * gating.factor(r, lists.index[k]);
+      gated.place[count] = k;
+      count += (y[k] > 0) | gating.all;
+      above += y[k] > 0 && x[k] > 0;
+    }
+  }
+  gated.offset[lists.rows] = count;
+  return above;
+}
+
+void gate_lists_backward(const GatedTile& gated, const float* x, const float* y, const Gating& gating,
+                         float* dvalue, float* dx) {
+  for (int64_t r = 0; r < gated.steps; ++r) {
+    for (uint32_t i = gated.offset[r]; i < gated.offset[r + 1]; ++i) {
+      const uint32_t k = gated.place[i];
+      const float dz = dvalue[i] * gating.factor(r, gated.index[i]);
+      dx[k] += dz * std::max(y[k], 0.0f);
+      dvalue[i] = y[k] > 0 ? dz * x[k] : 0.0f;
+    }
+  }
+}
+
+}  // namespace brood::kernels
+#endif

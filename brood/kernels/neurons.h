@@ -1,0 +1,79 @@
+// Layers of rectified neurons: the elementwise passes, and the lists of those awake.
+#pragma once
+
+#include <cstdint>
+
+#include "brood/kernels/neuron_rotary.h"
+#include "brood/kernels/neuron_rows.h"
+
+namespace brood::kernels {
+
+// ---- dense passes over n numbers -----------------------------------------------------------------------
+
+// x ← ReLU(x − threshold) in place; returns how many are above 0.
+int64_t relu_count(int64_t n, float threshold, float* x);
+// dx ← dx where x > 0, else 0.
+void relu_mask(int64_t n, const float* x, float* dx);
+// y ← ReLU(y) in place, z = x∘y; returns how many z are above 0 (x >= 0).
+int64_t gate_forward(int64_t n, const float* x, float* y, float* z);
+// Given dz: dx += dz∘y, and dz ← dy = dz∘x where y > 0, else 0.
+void gate_backward(int64_t n, const float* x, const float* y, float* dz, float* dx);
+
+// Inverted dropout by a hash of (seed, place): 0 or 1/(1−rate). Dense and sparse paths ask for the same
+// places.
+float dropout_factor(uint64_t seed, uint64_t place, float rate);
+// x[i] *= factor of place first + i.
+void drop_out(int64_t n, uint64_t seed, uint64_t first, float rate, float* x);
+
+// ---- lists -----------------------------------------------------------------------------------------------
+
+// Appends those of x[0..n) that are above 0 and their indices first + i; returns how many.
+int64_t pack_awake(int64_t n, const float* x, uint32_t first, float* value, uint32_t* index);
+
+// A tile's awake neurons after rotation: both members of every pair of which one is awake. Indices count from
+// the tile's first neuron. The capacity wanted is twice that of the list.
+struct RotatedTile {
+  int64_t steps;
+  uint32_t* offset;  // [steps + 1]
+  uint32_t* index;
+  float* value;
+  RowLists lists() const { return {steps, offset, index}; }
+};
+
+// lists: steps [0, rows) of the tile that begins at neuron `base` of the layer, which is neuron `in_head` of
+// its head; they are rows first + r of the chunk. columns, when not null, receives the tile turned on its
+// side, neuron-major: columns[j·columns_stride + r] of the awake pairs; the caller has cleared it.
+void rotate_lists(const NeuronRotary& rotary, const RowLists& lists, const float* value, int64_t base,
+                  int64_t in_head, int64_t first, const RotatedTile& rotated, float* columns,
+                  int64_t columns_stride);
+// Gradients of the rotated values, turned back and added to the gradients of the awake neurons.
+void rotate_lists_backward(const NeuronRotary& rotary, const RowLists& lists, int64_t base, int64_t in_head,
+                           int64_t first, const float* drotated, float* dvalue);
+
+// How awake neurons are gated: z = x∘ReLU(y), dropout on z.
+struct Gating {
+  bool all = false;   // keep entries with y <= 0, too (their product is 0): a dense product as a list
+  float dropout = 0;  // rate
+  uint64_t seed = 0;
+  int64_t neurons = 0;  // of the layer: an entry's place for dropout is step·neurons + index
+  float factor(int64_t step, uint32_t neuron) const {
+    return dropout == 0 ? 1.0f : dropout_factor(seed, uint64_t(step) * uint64_t(neurons) + neuron, dropout);
+  }
+};
+// The gated ones among the awake: offset and index as in lists; value is z, place the entry's place among the
+// awake. Capacity: that of the list. Returns how many have y > 0.
+struct GatedTile {
+  int64_t steps;
+  uint32_t* offset;  // [steps + 1]
+  uint32_t* index;
+  float* value;
+  uint32_t* place;
+  RowLists lists() const { return {steps, offset, index}; }
+};
+int64_t gate_lists(const RowLists& lists, const float* x, const float* y, const Gating& gating,
+                   const GatedTile& gated);
+// dvalue holds dz of the gated: dx += dz∘y at their places, dvalue ← dy.
+void gate_lists_backward(const GatedTile& gated, const float* x, const float* y, const Gating& gating,
+                         float* dvalue, float* dx);
+
+}  // namespace brood::kernels

@@ -1,0 +1,98 @@
+// Reference: Dragon Hatchling as the recurrence of the paper, token by token, in double precision, with every
+// synapse a number and nothing skipped. Slow and obvious on purpose.
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+#include <numbers>
+#include <vector>
+
+namespace brood::reference {
+
+struct Bdh {
+  int64_t V, D, H, N, L;
+  double decay = 1, threshold = 0;
+  // Neuron-major: row h·N + j is neuron j of head h. embed, head: [V, D].
+  std::vector<double> embed, encoder, encoder_v, decoder, head;
+
+  // Synapses [L][H·N][D] and the position: a stream's state.
+  struct State {
+    std::vector<double> rho;
+    int64_t position = 0;
+  };
+  State start() const { return {std::vector<double>(size_t(L * H * N * D), 0.0), 0}; }
+
+  static std::vector<double> layer_norm(const std::vector<double>& z) {
+    double mean = 0, variance = 0;
+    for (double v : z) mean += v / double(z.size());
+    for (double v : z) variance += (v - mean) * (v - mean) / double(z.size());
+    std::vector<double> y;
+    for (double v : z) y.push_back((v - mean) / std::sqrt(variance + 1e-5));
+    return y;
+  }
+
+  std::vector<double> step(State& state, int32_t token) const {
+    std::vector<double> x(embed.begin() + token * D, embed.begin() + (token + 1) * D);
+    x = layer_norm(x);
+    for (int64_t l = 0; l < L; ++l) {
+      std::vector<double> y(size_t(D), 0.0);
+      for (int64_t h = 0; h < H; ++h) {
+        double* rho = state.rho.data() + (l * H + h) * N * D;
+        const auto dot = [&](const std::vector<double>& w, int64_t j, const std::vector<double>& v) {
+          double sum = 0;
+          for (int64_t c = 0; c < D; ++c) sum += w[size_t((h * N + j) * D + c)] * v[size_t(c)];
+          return sum;
+        };
+        std::vector<double> X(static_cast<size_t>(N)), R(static_cast<size_t>(N)), a(size_t(D), 0.0);
+        for (int64_t j = 0; j < N; ++j) X[size_t(j)] = std::max(0.0, dot(encoder, j, x) - threshold);
+        for (int64_t j = 0; j < N; j += 2) {
+          const double turns = std::pow(65536.0, -double(j) / double(N)) / (2 * std::numbers::pi);
+          const double whole = double(state.position) * turns;
+          const double angle = 2 * std::numbers::pi * (whole - std::floor(whole));
+          const double c = std::cos(angle), s = std::sin(angle);
+          R[size_t(j)] = X[size_t(j)] * c - X[size_t(j + 1)] * s;
+          R[size_t(j + 1)] = X[size_t(j + 1)] * c + X[size_t(j)] * s;
+        }
+        for (int64_t j = 0; j < N; ++j)
+          for (int64_t c = 0; c < D; ++c) a[size_t(c)] += R[size_t(j)] * rho[j * D + c];
+        for (int64_t j = 0; j < N; ++j)
+          for (int64_t c = 0; c < D; ++c)
+            rho[j * D + c] = decay * (rho[j * D + c] + R[size_t(j)] * x[size_t(c)]);
+        a = layer_norm(a);
+        for (int64_t j = 0; j < N; ++j) {
+          const double z = X[size_t(j)] * std::max(0.0, dot(encoder_v, j, a));
+          for (int64_t c = 0; c < D; ++c) y[size_t(c)] += z * decoder[size_t((h * N + j) * D + c)];
+        }
+      }
+      y = layer_norm(y);
+      for (int64_t c = 0; c < D; ++c) x[size_t(c)] += y[size_t(c)];
+      x = layer_norm(x);
+    }
+    ++state.position;
+    std::vector<double> logits(size_t(V), 0.0);
+    for (int64_t v = 0; v < V; ++v)
+      for (int64_t c = 0; c < D; ++c) logits[size_t(v)] += x[size_t(c)] * head[size_t(v * D + c)];
+    return logits;
+  }
+
+  std::vector<double> logits(State& state, const std::vector<int32_t>& tokens) const {
+    std::vector<double> all;
+    for (int32_t token : tokens)
+      for (double v : step(state, token)) all.push_back(v);
+    return all;
+  }
+
+  // Σ of the cross-entropies in nats, tokens[t] predicting targets[t], from a copy of the state.
+  double loss(State state, const std::vector<int32_t>& tokens, const std::vector<int32_t>& targets) const {
+    double sum = 0;
+    for (size_t t = 0; t < tokens.size(); ++t) {
+      const std::vector<double> z = step(state, tokens[t]);
+      double total = 0;
+      for (double v : z) total += std::exp(v);
+      sum += std::log(total) - z[size_t(targets[t])];
+    }
+    return sum;
+  }
+};
+
+}  // namespace brood::reference
