@@ -1,0 +1,35 @@
+// What a text costs a model: in windows from a zero state, as training sees it, or as one stream.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <numbers>
+#include <span>
+
+#include "brood/model/model.h"
+
+namespace brood {
+
+struct Score {
+  double nats = 0;     // total cost
+  int64_t scored = 0;  // bytes predicted
+  double nats_per_byte() const { return scored == 0 ? 0 : nats / double(scored); }
+  double bits_per_byte() const { return nats_per_byte() / std::numbers::ln2; }
+};
+
+// How much of a text to read at a time where nothing is learnt: long enough for fast products, no longer than
+// a model with a window of attention can see.
+int64_t reading_chunk(const Model& model);
+
+// Cuts the bytes into windows of T predictions, B at a time, each read from a zero state. Every byte but the
+// first is predicted once; the last window may be shorter. `stop` is asked between windows and ends the work
+// early.
+Score score_windows(Model& model, std::span<const uint8_t> bytes, int64_t B, int64_t T, Precision precision,
+                    const std::function<bool()>& stop = {});
+
+// Reads the bytes as one stream, `chunk` at a time, from `state` on, which it advances. The first byte of a
+// stream is predicted by a uniform distribution.
+Score score_stream(Model& model, State& state, std::span<const uint8_t> bytes, int64_t chunk,
+                   const std::function<bool()>& stop = {});
+
+}  // namespace brood

@@ -1,0 +1,93 @@
+// Trainer: learns from a fixed text in batches, many times over.
+//
+// Two ways to cut the text into chunks of B streams of T steps:
+//   crops    each step takes B windows at random places, from a zero state. Which places depends on (seed,
+//   step) alone,
+//            so a training that was stopped goes on with the very crops it would have seen.
+//   carry    the text is cut into B long streams, read side by side in chunks of T; the state is carried from
+//   chunk to
+//            chunk and the gradient stops there (truncated backpropagation through time).
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+
+#include "brood/learn/evaluate.h"
+#include "brood/learn/optimiser.h"
+#include "brood/model/directory.h"
+#include "brood/model/model.h"
+
+namespace brood {
+
+struct TrainerSettings {
+  int64_t batch = 8, context = 128;
+  bool carry = false;
+  Precision precision = Precision::kF32;
+  OptimiserSettings optimiser;
+  Schedule schedule;   // schedule.total: steps of the whole training
+  double seconds = 0;  // above 0: the training takes this long instead, and the schedule follows the clock
+  uint64_t seed = 0;
+
+  int64_t valid_every = 0;  // steps between validations; 0: at the end only
+  std::string directory;    // where the model is kept; empty: nowhere
+  double save_every = 60;   // seconds between saves
+};
+
+// Called back from run(); any may be empty.
+struct TrainerEvents {
+  std::function<bool()> stop;  // asked after every step; true ends the training early
+  std::function<void()> stepped;
+  std::function<void(const Score&)> validated;
+};
+
+class Trainer {
+ public:
+  // `data` and `model` must outlive the trainer. Throws Error when the text is too short for the chunks asked
+  // for or the model's vocabulary has no room for bytes.
+  Trainer(Model& model, std::span<const uint8_t> data, const TrainerSettings& settings);
+
+  // Goes on from a saved training: `loaded` must hold the model that this trainer was made with. Throws Error
+  // when it was started with other settings of batch, context, carry, seed or with other data.
+  void resume(const LoadedModel& loaded);
+
+  // Trains to the end, validating and saving on the way and at the end. Returns the last validation (nothing
+  // scored where `valid` is empty or it was stopped).
+  Score run(std::span<const uint8_t> valid, const TrainerEvents& events = {});
+
+  void step();  // one update. Throws Error when the loss is no longer a number
+  Score validate(std::span<const uint8_t> valid, const std::function<bool()>& stop = {});
+  void save() const;  // to settings.directory. Throws Error
+
+  bool done() const;
+  int64_t steps() const { return optimiser_.steps(); }
+  int64_t planned_steps() const;  // an estimate where the clock decides
+  int64_t tokens() const { return steps() * settings_.batch * settings_.context; }
+  double loss() const { return mean_loss_; }  // nats per byte, a mean over about 100 steps
+  const TrainerSettings& settings() const { return settings_; }
+  double seconds() const { return seconds_; }  // spent in steps, earlier runs included
+  double seconds_left() const;
+  double tokens_per_second() const;  // of this run
+
+ private:
+  uint64_t step_seed() const;
+  void next_crops();
+  void next_chunk();
+  nlohmann::json identity() const;  // what a resumed training must have in common
+  nlohmann::json notes() const;
+
+  Model& model_;
+  std::span<const uint8_t> data_;
+  TrainerSettings settings_;
+  Optimiser optimiser_;
+  State state_;
+  Tape tape_;
+  std::vector<int32_t> tokens_, targets_;
+  double mean_loss_ = 0;
+  double seconds_ = 0, seconds_before_ = 0;
+  int64_t steps_before_ = 0;
+};
+
+}  // namespace brood

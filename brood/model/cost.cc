@@ -1,0 +1,74 @@
+#include "brood/model/cost.h"
+
+#include <algorithm>
+#include <string_view>
+
+namespace brood {
+namespace {
+
+// The share of a weight that a sparse layer touches: rows of neurons that sleep are not read. Which share it
+// is follows from where the weight stands in the equations of blocks/bdh.cc: y is wanted only where x is
+// awake, and only what is gated reaches the decoder.
+double touched(const Parameter& weight, const Awake& awake) {
+  if (weight.name == "encoder_v") return awake.active;
+  if (weight.name == "decoder") return awake.gated;
+  return 1;
+}
+
+struct Traffic {
+  double bytes = 0, flops = 0;
+};
+
+Traffic state_traffic(const StateSpec& spec, int64_t position, const Awake& awake) {
+  const double numbers = double(spec.shape.size());
+  if (spec.name ==
+      "synapses") {  // read, and added to, in the rows of neurons of which they or their pair are awake
+    const double rows = 1 - (1 - awake.active) * (1 - awake.active);
+    return {2 * 4 * numbers * rows, 4 * numbers * rows};
+  }
+  if (spec.name == "keys" ||
+      spec.name == "values") {  // a cache of 2·window rows of which at most window are seen
+    const double rows = double(std::min(spec.shape[0] / 2, position + 1));
+    return {4 * rows * double(spec.shape[1]), 2 * rows * double(spec.shape[1])};
+  }
+  return {2 * 4 * numbers, 4 * numbers};  // a small recurrent state: decayed, added to, read
+}
+
+}  // namespace
+
+Awake awake(const Activity& activity) {
+  if (activity.samples == 0) return {};
+  return {activity.active / double(activity.samples), activity.gated / double(activity.samples)};
+}
+
+StepCost step_cost(Model& model, Precision precision, int64_t position, const Awake& awake) {
+  Tape tape;
+  State state = model.make_state(1);
+  const int32_t token = 0;
+  tape.start(true, precision);
+  model.forward(tape, state, std::span(&token, 1), 1, 1, {.keep_state = false});
+
+  StepCost cost;
+  for (const Parameter& w : model.parameters().all()) {
+    const bool table =
+        w.name == model.frame().embedding_name;  // one row of it is read, beside its use as a head
+    const int uses = w.open_uses - (table ? 1 : 0);
+    const double numbers =
+        double(w.size()) * uses * touched(w, awake) + (table ? double(model.frame().d_model) : 0);
+    const bool half = precision == Precision::kBf16 && !w.scan && w.value.shape().rank() == 2 && !table;
+    cost.weights += numbers;
+    cost.weight_bytes += numbers * (half ? 2 : 4);
+    cost.flops += 2 * numbers;
+  }
+  tape.start(false);  // forgets the recorded uses
+  for (const auto& block : model.blocks()) {
+    for (const StateSpec& spec : block->state()) {
+      const Traffic traffic = state_traffic(spec, position, awake);
+      cost.state_bytes += traffic.bytes;
+      cost.flops += traffic.flops;
+    }
+  }
+  return cost;
+}
+
+}  // namespace brood
