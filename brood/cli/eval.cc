@@ -1,0 +1,119 @@
+// brood eval: what a text costs a model.
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <chrono>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "brood/base/progress.h"
+#include "brood/cli/input.h"
+#include "brood/cli/interrupt.h"
+#include "brood/cli/live_options.h"
+#include "brood/cli/output.h"
+#include "brood/cli/verb.h"
+#include "brood/learn/evaluate.h"
+#include "brood/model/directory.h"
+
+namespace brood::cli {
+namespace {
+
+constexpr const char* kExamples =
+    "Examples:\n"
+    "  brood eval book --data test.txt                   one stream, read from its beginning\n"
+    "  brood eval book --data test.txt --live            and learn from it while it is scored (nothing is "
+    "saved)\n"
+    "  brood eval book --data test.txt --context 128     in windows of 128, as in training without --carry\n";
+
+struct Options {
+  std::string model;
+  std::vector<std::string> data;
+  bool live = false;
+  int64_t context = 0, batch = 8;
+  LiveSettings settings;
+};
+
+Score evaluate_live(Model& model, State& state, std::span<const uint8_t> bytes, const Options& options,
+                    const LoadedModel& loaded, const std::function<bool()>& stop) {
+  LiveLearner learner(model, state, options.settings);
+  if (loaded.progress && loaded.progress->extra.contains("live")) {
+    // The optimiser goes on where it was; the stream is a new one.
+    auto notes = learner.notes();
+    for (const char* key : {"updates", "chunks", "random"})
+      notes[key] = loaded.progress->extra["live"].at(key);
+    learner.restore(notes);
+  }
+  std::vector<int32_t> tokens;
+  const size_t chunk = size_t(options.settings.chunk);
+  for (size_t at = 0; at < bytes.size() && !stop(); at += chunk) {
+    const auto piece = bytes.subspan(at, std::min(chunk, bytes.size() - at));
+    tokens.assign(piece.begin(), piece.end());
+    learner.observe(tokens);
+  }
+  learner.flush();
+  return {learner.nats(), learner.scored()};
+}
+
+int evaluate(const Options& options, const Common& common) {
+  LoadedModel loaded = load_model(options.model, common.seed);
+  Model& model = *loaded.model;
+  require_bytes(model, options.model);
+  const std::vector<uint8_t> bytes = read_all(options.data);
+  ProgressLine line(STDERR_FILENO);
+  const auto stop = [&] {
+    if (line.due()) line.show(fmt::format("scoring {} ...", bytes_text(double(bytes.size()))));
+    return interrupted();
+  };
+
+  const auto begin = std::chrono::steady_clock::now();
+  State state = model.make_state(1);
+  const Score score = options.live ? evaluate_live(model, state, bytes, options, loaded, stop)
+                      : options.context > 0
+                          ? score_windows(model, bytes, options.batch, options.context, Precision::kF32, stop)
+                          : score_stream(model, state, bytes, reading_chunk(model), stop);
+  const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  line.finish();
+  say(fmt::format("{} scored in {}: {:.4f} bits per byte ({:.4f} nats)", bytes_text(double(score.scored)),
+                  duration_text(seconds), score.bits_per_byte(), score.nats_per_byte()));
+  if (common.json) {
+    write_json({{"bits_per_byte", score.bits_per_byte()},
+                {"nats_per_byte", score.nats_per_byte()},
+                {"bytes", score.scored},
+                {"seconds", rounded(seconds)},
+                {"bytes_per_second", rounded(seconds > 0 ? double(score.scored) / seconds : 0)},
+                {"parameters", model.parameter_count()}});
+  }
+  return interrupted() ? interrupted_exit_code() : 0;
+}
+
+}  // namespace
+
+Action define_eval(CLI::App& app, const Common& common) {
+  auto options = std::make_shared<Options>();
+  app.footer(kExamples);
+  app.add_option("model", options->model, "a model folder (or a preset or config, untrained)")
+      ->required()
+      ->type_name("DIR");
+  app.add_option("--data", options->data,
+                 "the text: files or folders, read one after the other; - for standard input")
+      ->required()
+      ->type_name("FILE...");
+  auto* live = app.add_flag("--live", options->live, "go on learning while it is scored");
+  app.add_option("--context", options->context, "score windows of N bytes, each from a zero state")
+      ->check(CLI::Range(int64_t(1), int64_t(1) << 30))
+      ->type_name("N")
+      ->excludes(live);
+  app.add_option("--batch", options->batch, "windows at a time, with --context")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 65536))
+      ->type_name("B");
+  add_live_options(app, options->settings);
+  return [options, &common] {
+    options->settings.seed = common.seed;
+    return evaluate(*options, common);
+  };
+}
+
+}  // namespace brood::cli

@@ -1,0 +1,49 @@
+#include "brood/cli/input.h"
+
+#include <poll.h>
+#include <unistd.h>
+
+#include "brood/base/error.h"
+#include "brood/cli/interrupt.h"
+#include "brood/senses/bytes.h"
+
+namespace brood::cli {
+namespace {
+
+constexpr size_t kBlock = size_t(1) << 16;    // bytes asked for at once
+constexpr int kLookAroundMilliseconds = 200;  // a signal may come between the question and the wait
+
+}  // namespace
+
+void require_bytes(const Model& model, const std::string& name) {
+  const int64_t known = model.frame().vocab_size;
+  if (known < kByteTokens) {
+    fail("reading bytes: the model {} knows {} tokens; set its \"vocab_size\" to {} or more", name, known,
+         kByteTokens);
+  }
+}
+
+std::vector<uint8_t> read_all(std::span<const std::string> sources) {
+  std::vector<uint8_t> bytes;
+  if (sources.empty()) return bytes;
+  ByteStream stream = ByteStream::open(sources);
+  if (stream.total() > 0) bytes.reserve(size_t(stream.total()) + kBlock);
+  for (;;) {
+    const size_t filled = bytes.size();
+    bytes.resize(filled + kBlock);
+    const int64_t n = stream.read(std::span(bytes).subspan(filled));
+    bytes.resize(filled + size_t(n));
+    if (n == 0) return bytes;
+  }
+}
+
+bool wait_for(const std::string& source) {
+  if (source != "-") return !interrupted();
+  pollfd wanted{STDIN_FILENO, POLLIN, 0};
+  while (!interrupted()) {
+    if (::poll(&wanted, 1, kLookAroundMilliseconds) > 0) return true;
+  }
+  return false;
+}
+
+}  // namespace brood::cli

@@ -1,0 +1,25 @@
+// What the verbs read.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "brood/model/model.h"
+
+namespace brood::cli {
+
+constexpr int64_t kByteTokens = 256;
+
+// Throws Error when the model's vocabulary has no room for bytes.
+void require_bytes(const Model& model, const std::string& name);
+
+// The whole of several sources (senses/bytes.h), one after the other.
+std::vector<uint8_t> read_all(std::span<const std::string> sources);
+
+// Waits until reading `source` would not wait; false when Ctrl-C came first. Only standard input is waited
+// for.
+bool wait_for(const std::string& source);
+
+}  // namespace brood::cli

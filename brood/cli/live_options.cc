@@ -1,0 +1,38 @@
+#include "brood/cli/live_options.h"
+
+#include <CLI/CLI.hpp>
+
+namespace brood::cli {
+namespace {
+
+constexpr int64_t kMost = int64_t(1) << 30;  // steps; far above what memory allows
+
+}  // namespace
+
+void add_live_options(CLI::App& app, LiveSettings& settings) {
+  const auto steps = [&app](const char* name, int64_t& value, int64_t least, const char* purpose) {
+    app.add_option(name, value, purpose)
+        ->capture_default_str()
+        ->check(CLI::Range(least, kMost))
+        ->type_name("N")
+        ->group("Learning");
+  };
+  steps("--chunk", settings.chunk, 1, "bytes between updates");
+  steps("--window", settings.window, 1, "bytes that a gradient reaches back, at least the chunk");
+  steps("--warmup", settings.warmup, 0, "updates until the full learning rate");
+  steps("--rehearsals", settings.rehearsals, 0, "windows of the past in each rehearsal; 0: none");
+  steps("--rehearsal-window", settings.rehearsal_window, 1, "bytes of such a window");
+  steps("--rehearse-every", settings.rehearse_every, 1, "chunks between rehearsals");
+  app.add_option("--learning-rate", settings.optimiser.learning_rate, "step size of AdamW after the warm-up")
+      ->capture_default_str()
+      ->check(CLI::Range(0.0, 10.0))
+      ->type_name("X")
+      ->group("Learning");
+  app.add_option("--weight-decay", settings.optimiser.weight_decay, "weight decay of AdamW")
+      ->capture_default_str()
+      ->check(CLI::Range(0.0, 10.0))
+      ->type_name("X")
+      ->group("Learning");
+}
+
+}  // namespace brood::cli

@@ -1,0 +1,112 @@
+// The program: a table of verbs.
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <exception>
+#include <iostream>
+#include <new>
+#include <string>
+#include <thread>
+
+#include "brood/base/error.h"
+#include "brood/base/threads.h"
+#include "brood/cli/interrupt.h"
+#include "brood/cli/output.h"
+#include "brood/cli/verb.h"
+
+namespace brood::cli {
+namespace {
+
+struct Verb {
+  const char* name;
+  const char* purpose;
+  Define define;
+};
+
+constexpr Verb kVerbs[] = {
+    {"live", "read a stream, predict each byte, learn from it at once", define_live},
+    {"train", "learn from a fixed text in batches", define_train},
+    {"eval", "bits per byte of a text under a model", define_eval},
+    {"talk", "let a model write, or talk with it", define_talk},
+    {"speed", "tokens per second, beside this machine's limit", define_speed},
+    {"info", "what a model is, and what this machine runs it with", define_info},
+};
+
+constexpr const char* kExamples =
+    "Examples:\n"
+    "  brood live --model mamba-s --in book.txt --save book     learn a book, byte by byte\n"
+    "  brood talk book --prompt 'Once '                         let it write\n"
+    "  brood live --model book --in news.txt --save book        go on learning\n"
+    "  brood VERB --help                                        every option of a verb, with examples\n";
+
+void add_common(CLI::App& verb, Common& common) {
+  verb.add_option("--threads", common.threads, "threads that compute (results do not depend on it)")
+      ->check(CLI::Range(1, 1024))
+      ->type_name("N");
+  verb.add_option("--seed", common.seed, "seed of everything random")->capture_default_str()->type_name("N");
+  verb.add_flag("--json", common.json, "print the result as one line of JSON on standard output");
+}
+
+int parse_failed(const CLI::App& program, const CLI::ParseError& error) {
+  const auto verbs = program.get_subcommands();
+  const std::string name = verbs.empty() ? "brood" : "brood " + verbs.front()->get_name();
+  std::string sentence = error.what();
+  for (char& c : sentence) {
+    if (c == '\n') c = ' ';
+  }
+  say(fmt::format("{}: {} ({} --help shows how)", name, sentence, name));
+  return kUserError;
+}
+
+int act(const Action& action, const Common& common) {
+  try {
+    if (common.threads > 0) ThreadPool::instance().resize(common.threads);
+    catch_interrupts();
+    return action();
+  } catch (const ClosedPipe&) {
+    return 0;
+  } catch (const std::bad_alloc&) {
+    say("brood: this needs more memory than there is; try a smaller model, batch or context");
+  } catch (const std::exception& error) {
+    say(fmt::format("brood: {}", error.what()));
+  }
+  return kUserError;
+}
+
+int run(int argc, char** argv) {
+  CLI::App program{"brood: sequence models that live on a stream of bytes", "brood"};
+  program.set_version_flag("--version", "brood " BROOD_VERSION);
+  program.require_subcommand(1);
+  program.get_formatter()->label("SUBCOMMAND", "VERB");
+  program.get_formatter()->label("Subcommands", "Verbs");
+  program.footer(kExamples);
+  program.get_formatter()->column_width(34);
+
+  Common common;
+  std::vector<std::pair<CLI::App*, Action>> actions;
+  for (const Verb& verb : kVerbs) {
+    CLI::App* sub = program.add_subcommand(verb.name, verb.purpose);
+    actions.emplace_back(sub, verb.define(*sub, common));
+    add_common(*sub, common);
+  }
+  if (argc < 2) {
+    say(program.help());
+    return kUserError;
+  }
+  try {
+    program.parse(argc, argv);
+  } catch (const CLI::Success& asked) {  // --help, --version
+    return program.exit(asked, std::cout, std::cerr);
+  } catch (const CLI::ParseError& error) {
+    return parse_failed(program, error);
+  }
+  for (const auto& [sub, action] : actions) {
+    if (sub->parsed()) return act(action, common);
+  }
+  return kUserError;
+}
+
+}  // namespace
+}  // namespace brood::cli
+
+int main(int argc, char** argv) { return brood::cli::run(argc, argv); }

@@ -1,0 +1,175 @@
+// brood talk: a model writes, after a prompt, after standard input, or in turns with a person.
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <chrono>
+#include <iostream>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "brood/cli/input.h"
+#include "brood/cli/interrupt.h"
+#include "brood/cli/output.h"
+#include "brood/cli/verb.h"
+#include "brood/learn/evaluate.h"
+#include "brood/learn/live.h"
+#include "brood/model/directory.h"
+#include "brood/model/sampling.h"
+
+namespace brood::cli {
+namespace {
+
+constexpr int32_t kBeginning = '\n';  // what a stream without a past starts after
+
+constexpr const char* kExamples =
+    "Examples:\n"
+    "  brood talk book --prompt 'To be ' -n 200             goes on from the prompt\n"
+    "  brood talk book --prompt 'To be ' --temperature 0    the most likely byte each time\n"
+    "  brood talk book --top-k 20 --top-p 0.9               interactive: you write a line, it answers\n"
+    "  echo 'ROMEO:' | brood talk book -n 500               the prompt from a pipe\n"
+    "A model that lived on a stream goes on from its end; --fresh begins with an empty memory.\n";
+
+struct Options {
+  std::string model;
+  std::optional<std::string> prompt;
+  int64_t n = 300;
+  bool fresh = false;
+  Sampling sampling;
+};
+
+class Speaker {
+ public:
+  Speaker(const Options& options, const Common& common)
+      : options_(options), loaded_(load_model(options.model, common.seed)), random_(common.seed) {
+    require_bytes(model(), options.model);
+    const bool goes_on = !options.fresh && loaded_.state && loaded_.state->streams == 1;
+    state_ = goes_on ? loaded_.state->clone() : model().make_state(1);
+    if (goes_on && loaded_.progress && loaded_.progress->extra.contains("live")) catch_up();
+  }
+
+  void listen(std::string_view text) {
+    for (const char c : text) unread_.push_back(uint8_t(c));
+    const size_t chunk = size_t(reading_chunk(model()));
+    while (unread_.size() > chunk && !interrupted()) read(chunk);
+  }
+
+  // Writes up to n bytes as they come; returns what was written.
+  std::string write(int64_t n) {
+    if (unread_.empty()) unread_.push_back(kBeginning);
+    std::string text;
+    while (int64_t(text.size()) < n && !interrupted()) {
+      const Var logits = read(unread_.size());
+      const auto bytes = std::span<const float>(logits.value(), size_t(kByteTokens));
+      const int32_t next = sample(bytes, options_.sampling, random_);
+      unread_.push_back(next);
+      text.push_back(char(uint8_t(next)));
+      write_out(std::string_view(text).substr(text.size() - 1));
+    }
+    return text;
+  }
+
+ private:
+  Model& model() { return *loaded_.model; }
+
+  // The last byte of the stream was scored but not yet read, and others may wait with it.
+  void catch_up() {
+    LiveSettings settings;
+    settings.learning = false;
+    LiveLearner reader(model(), state_, settings);
+    reader.restore(loaded_.progress->extra["live"]);
+    reader.flush();
+    const auto last = reader.notes().at("last").get<int32_t>();
+    if (last >= 0) unread_.push_back(last);
+  }
+
+  Var read(size_t n) {
+    tape_.start(false);
+    const Var logits =
+        model().forward(tape_, state_, std::span(unread_).first(n), 1, int64_t(n), {.last_only = true});
+    unread_.erase(unread_.begin(), unread_.begin() + int64_t(n));
+    return logits;
+  }
+
+  const Options& options_;
+  LoadedModel loaded_;
+  Random random_;
+  State state_;
+  Tape tape_;
+  std::vector<int32_t> unread_;  // heard or said, not yet read by the model
+};
+
+void converse(Speaker& speaker, const Options& options) {
+  say("talk: write a line and it goes on from there; Ctrl-D ends");
+  std::string line;
+  while (!interrupted()) {
+    write_out("> ");
+    if (!std::getline(std::cin, line)) break;
+    speaker.listen(line + "\n");
+    speaker.write(options.n);
+    write_out("\n");
+  }
+  write_out("\n");
+}
+
+std::string piped_prompt() {
+  const std::string input = "-";
+  const std::vector<uint8_t> bytes = read_all(std::span(&input, 1));
+  return {bytes.begin(), bytes.end()};
+}
+
+int talk(const Options& options, const Common& common) {
+  Speaker speaker(options, common);
+  if (!options.prompt && isatty(STDIN_FILENO)) {
+    converse(speaker, options);
+    return interrupted() ? interrupted_exit_code() : 0;
+  }
+  const std::string prompt = options.prompt ? *options.prompt : piped_prompt();
+  speaker.listen(prompt);
+  const auto begin = std::chrono::steady_clock::now();
+  const std::string text = speaker.write(options.n);
+  const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  write_out("\n");
+  if (common.json) {
+    write_json({{"text", text},
+                {"bytes", text.size()},
+                {"prompt_bytes", prompt.size()},
+                {"seconds", rounded(seconds)},
+                {"bytes_per_second", rounded(seconds > 0 ? double(text.size()) / seconds : 0)}});
+  }
+  return interrupted() ? interrupted_exit_code() : 0;
+}
+
+}  // namespace
+
+Action define_talk(CLI::App& app, const Common& common) {
+  auto options = std::make_shared<Options>();
+  app.footer(kExamples);
+  app.add_option("model", options->model, "a model folder")->required()->type_name("DIR");
+  app.add_option("--prompt", options->prompt, "what to go on from")->type_name("TEXT");
+  app.add_option("-n", options->n, "bytes to write")
+      ->capture_default_str()
+      ->check(CLI::NonNegativeNumber)
+      ->type_name("N");
+  app.add_option("--temperature", options->sampling.temperature,
+                 "1: as learnt; lower: safer; 0: the most likely byte")
+      ->capture_default_str()
+      ->check(CLI::Range(0.0, 100.0))
+      ->type_name("X");
+  app.add_option("--top-k", options->sampling.top_k, "choose among the K most likely bytes; 0: all")
+      ->capture_default_str()
+      ->check(CLI::NonNegativeNumber)
+      ->type_name("K");
+  app.add_option("--top-p", options->sampling.top_p,
+                 "choose among the likeliest bytes that make up this probability")
+      ->capture_default_str()
+      ->check(CLI::Range(0.0, 1.0))
+      ->type_name("P");
+  app.add_flag("--fresh", options->fresh,
+               "begin with an empty memory, not at the end of the stream it lived on");
+  return [options, &common] { return talk(*options, common); };
+}
+
+}  // namespace brood::cli
