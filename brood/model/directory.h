@@ -1,6 +1,6 @@
-// Model directories: config.json, model.safetensors, and, where there is something to go on from,
-// state.safetensors and optimizer.safetensors. A save is atomic and durable: a kill at any moment leaves the
-// old or the new, whole.
+// Model directories (docs/formats/model-directory.md): config.json, model.safetensors, and, where there is
+// something to go on from, state.safetensors and optimizer.safetensors. A save is atomic and durable over all
+// of them: a kill at any moment leaves the old or the new, whole (base/directory_update.h).
 #pragma once
 
 #include <cstdint>
@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 #include <string>
 
+#include "brood/base/file_system.h"
 #include "brood/model/model.h"
 #include "brood/model/state.h"
 
@@ -20,20 +21,24 @@ struct Progress {
 };
 
 // Any of state, progress may be null; with progress the optimiser moments of the parameters are saved too.
-// Throws Error with what was being written and the system's reason (disk full, no permission); the old model
-// is intact.
+// Other files in the directory stay. Throws Error with what was being written and the system's reason (disk
+// full, no permission, another save under way); the old model is intact.
 void save_model(const std::string& directory, const Model& model, const State* state,
-                const Progress* progress);
+                const Progress* progress, FileSystem& files = FileSystem::real());
 
-// A preset's name, a path of a JSON config, or a model directory.
-// Throws Error: nothing of that name (with the presets listed), broken config, tensors missing, of the wrong
-// shape, with NaN or infinity in them.
 struct LoadedModel {
   std::unique_ptr<Model> model;
   std::unique_ptr<State> state;        // null when the directory has none
   std::unique_ptr<Progress> progress;  // null when the directory has none; moments are then in the parameters
   bool from_directory = false;
 };
+
+// A model directory, a JSON configuration, or the name of a preset, in this order: what exists under that
+// path wins. Public checkpoints load unchanged: public_config.h says which, and weights may be F32, BF16, F16
+// or F64, the embedding spelt either way, a tied head there or not, the vocabulary padded (padding is
+// dropped). Throws Error: nothing of that name (with the presets listed), a broken configuration, tensors
+// missing, unknown, of the wrong shape, with NaN or infinity in them, files of different saves beside each
+// other.
 LoadedModel load_model(const std::string& preset_config_or_directory, uint64_t seed = 0);
 
 }  // namespace brood

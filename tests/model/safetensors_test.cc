@@ -163,7 +163,8 @@ TEST(Safetensors, RefusesEntriesThatLie) {
   // 2^62 · 2 · 4 bytes wraps to 0 in 64 bits.
   expect_refused(entry(R"("dtype":"F32","shape":[4611686018427387904,2],"data_offsets":[0,0])"),
                  "do not need");
-  expect_refused(entry(R"("dtype":"F32","shape":[0,18446744073709551615],"data_offsets":[0,0])"), "impossible extent");
+  expect_refused(entry(R"("dtype":"F32","shape":[0,18446744073709551615],"data_offsets":[0,0])"),
+                 "impossible extent");
 }
 
 TEST(Safetensors, RefusesOverlapsGapsAndStrangeStructure) {

@@ -1,0 +1,32 @@
+// The tensors of a model, a state and an optimiser as safetensors files: which names, which shapes, in which
+// order. Putting the files in place together is directory.h's part.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "brood/model/directory.h"
+#include "brood/model/safetensors.h"
+
+namespace brood {
+
+// All files of one save carry the same save_id, so that files of different saves are never taken for one.
+void write_weights(const std::string& path, const Model& model, const std::string& save_id,
+                   FileSystem& files);
+void write_state(const std::string& path, const State& state, const std::string& save_id, FileSystem& files);
+void write_optimiser(const std::string& path, const Model& model, const Progress& progress,
+                     const std::string& save_id, FileSystem& files);
+
+// Reading throws Error as load_model does.
+void read_weights(const SafetensorsFile& file, Model& model);
+std::unique_ptr<State> read_state(const SafetensorsFile& file, const Model& model);
+std::unique_ptr<Progress> read_optimiser(const SafetensorsFile& file, Model& model);
+
+// Rows of the embedding in the file; 0 when it has none under any of the spellings of `name`.
+int64_t stored_vocabulary(const SafetensorsFile& file, const std::string& name);
+// More rows than this are not padding but another vocabulary.
+constexpr int64_t kMostPadding = 127;
+
+std::string save_id_of(const SafetensorsFile& file);  // "" when it was not written here
+
+}  // namespace brood

@@ -1,0 +1,221 @@
+// Checkpoints as other software writes them.
+#include <gtest/gtest.h>
+
+#include <map>
+
+#include "brood/base/json.h"
+#include "brood/model/directory.h"
+#include "brood/model/public_config.h"
+#include "brood/model/safetensors.h"
+#include "tests/fixture/messages.h"
+#include "tests/fixture/scratch_directory.h"
+#include "tests/fixture/tiny_models.h"
+
+namespace brood {
+namespace {
+
+using nlohmann::json;
+
+// Of mamba-130m-hf, as far as it concerns us, with tiny sizes.
+json hugging_face_config() {
+  return {{"architectures", {"MambaForCausalLM"}},
+          {"model_type", "mamba"},
+          {"hidden_size", 8},
+          {"d_model", 8},
+          {"intermediate_size", 16},
+          {"expand", 2},
+          {"num_hidden_layers", 2},
+          {"n_layer", 2},
+          {"state_size", 4},
+          {"conv_kernel", 4},
+          {"time_step_rank", 1},
+          {"time_step_scale", 1.0},
+          {"hidden_act", "silu"},
+          {"layer_norm_epsilon", 1e-5},
+          {"rms_norm", true},
+          {"residual_in_fp32", true},
+          {"use_bias", false},
+          {"use_conv_bias", true},
+          {"vocab_size", 256},
+          {"pad_vocab_size_multiple", 8},
+          {"bos_token_id", 0},
+          {"ssm_cfg", json::object()},
+          {"torch_dtype", "float32"}};
+}
+
+json state_spaces_config() {
+  return {{"d_model", 8},           {"n_layer", 2},
+          {"vocab_size", 253},      {"ssm_cfg", {{"d_state", 4}}},
+          {"rms_norm", true},       {"residual_in_fp32", true},
+          {"fused_add_norm", true}, {"pad_vocab_size_multiple", 8}};
+}
+
+// A model's own weights, to be written as somebody else would.
+class Foreign {
+ public:
+  explicit Foreign(const std::string& architecture) : model_(tiny_config(architecture), 3) {
+    save_model(scratch_ / "own", model_, nullptr, nullptr);
+    const SafetensorsFile own = SafetensorsFile::open(scratch_ / "own/model.safetensors");
+    for (const auto& [name, tensor] : own.tensors()) {
+      std::vector<float>& values = values_[name];
+      values.resize(size_t(tensor.size()));
+      own.read_f32(name, values);
+      tensors[name] = {name, Dtype::kF32, tensor.shape, values.data()};
+    }
+    config = json::parse(scratch_.read("own/config.json"));
+  }
+  LoadedModel load() {
+    std::vector<TensorToWrite> list;
+    for (auto& [name, tensor] : tensors) {
+      list.push_back(tensor);
+      list.back().name = name;
+    }
+    std::filesystem::create_directories(scratch_ / "m");
+    write_safetensors(scratch_ / "m/model.safetensors", list, {});
+    scratch_.write("m/config.json", config.dump());
+    return load_model(scratch_ / "m");
+  }
+  std::string message() {
+    return message_of([&] { load(); });
+  }
+  void rename(const std::string& from, const std::string& to) {
+    auto node = tensors.extract(from);
+    node.key() = to;
+    tensors.insert(std::move(node));
+  }
+  // Appends rows of a value that would show.
+  void pad_rows(const std::string& name, int64_t rows) {
+    TensorToWrite& tensor = tensors[name];
+    tensor.shape[0] += rows;
+    values_[name].resize(size_t(tensor.shape[0] * tensor.shape[1]), 1e30f);
+    tensor.data = values_[name].data();
+  }
+
+  json config;
+  std::map<std::string, TensorToWrite> tensors;
+  Model& model() { return model_; }
+
+ private:
+  ScratchDirectory scratch_;
+  Model model_;
+  std::map<std::string, std::vector<float>> values_;
+};
+
+TEST(PublicConfig, TranslatesMamba) {
+  const json wanted = {{"architecture", "mamba"},
+                       {"vocab_size", 256},
+                       {"d_model", 8},
+                       {"n_layer", 2},
+                       {"d_state", 4},
+                       {"d_conv", 4},
+                       {"expand", 2},
+                       {"dt_rank", 1},
+                       {"norm_eps", 1e-5},
+                       {"tie_embeddings", true}};
+  EXPECT_EQ(import_config(hugging_face_config(), "c"), wanted);
+  json automatic = hugging_face_config();
+  automatic["time_step_rank"] = "auto";
+  EXPECT_EQ(import_config(automatic, "c")["dt_rank"], 0);
+  const json original = import_config(state_spaces_config(), "c");
+  EXPECT_EQ(original["d_state"], 4);
+  EXPECT_EQ(original["vocab_size"], 253);
+  const json own = {{"architecture", "x"}, {"model_type", "mamba"}};
+  EXPECT_EQ(import_config(own, "c"), own);
+}
+
+TEST(PublicConfig, RefusesVariants) {
+  const auto with = [](json config, const char* key, json value) {
+    config[key] = std::move(value);
+    return message_of([&] { import_config(config, "c.json"); });
+  };
+  const json hf = hugging_face_config(), original = state_spaces_config();
+  expect_contains(with(hf, "model_type", "mamba2"), "c.json: model_type is \"mamba2\"");
+  expect_contains(with(hf, "use_bias", true), "use_bias is true");
+  expect_contains(with(hf, "use_conv_bias", false), "use_conv_bias is false");
+  expect_contains(with(hf, "hidden_act", "relu"), "hidden_act is \"relu\"");
+  expect_contains(with(hf, "intermediate_size", 17), "intermediate_size 17 is not a multiple");
+  expect_contains(with(hf, "rms_norm", false), "rms_norm is false");
+  expect_contains(with(hf, "hidden_size", "8"), "hidden_size is \"8\"");
+  expect_contains(with(original, "ssm_cfg", {{"layer", "Mamba2"}}), "layer \"Mamba2\"");
+  expect_contains(with(original, "ssm_cfg", 3), "ssm_cfg: must be a JSON object");
+  expect_contains(with(original, "d_intermediate", 64), "d_intermediate is not 0");
+  expect_contains(with(original, "attn_layer_idx", {1}), "attn_layer_idx is not empty");
+  expect_contains(message_of([] { import_config(json::array(), "c.json"); }),
+                  "c.json: must be a JSON object");
+}
+
+TEST(PublicCheckpoint, HuggingFaceMambaLoadsUnchanged) {
+  Foreign foreign("mamba");
+  foreign.config = hugging_face_config();
+  foreign.rename("backbone.embedding.weight", "backbone.embeddings.weight");
+  expect_same_parameters(*foreign.load().model, foreign.model());
+  // Some files repeat the tied head.
+  foreign.tensors["lm_head.weight"] = foreign.tensors["backbone.embeddings.weight"];
+  expect_same_parameters(*foreign.load().model, foreign.model());
+  const std::vector<float> other(256 * 8);
+  foreign.tensors["lm_head.weight"].data = other.data();
+  expect_contains(foreign.message(), "\"lm_head.weight\" differs from the embedding");
+}
+
+TEST(PublicCheckpoint, PaddingOfTheVocabularyIsDropped) {
+  Foreign foreign("mamba");
+  const std::string embedding = "backbone.embedding.weight";
+  foreign.pad_rows(embedding, 24);
+  expect_same_parameters(*foreign.load().model, foreign.model());
+  foreign.tensors["lm_head.weight"] = foreign.tensors[embedding];
+  expect_same_parameters(*foreign.load().model, foreign.model());
+  foreign.config["vocab_size"] = 300;  // more than the 280 rows there are
+  EXPECT_EQ(foreign.load().model->frame().vocab_size, 280);
+  foreign.config["vocab_size"] = 100;
+  expect_contains(foreign.message(), "has the shape [280,8], but config.json needs [100,8]");
+  foreign.config["vocab_size"] = 1000;
+  expect_contains(foreign.message(), "has the shape [280,8], but config.json needs [1000,8]");
+}
+
+TEST(PublicCheckpoint, BdhLoadsUnchanged) {
+  Foreign foreign("bdh");
+  const std::vector<float> frequencies(16);
+  foreign.tensors["attn.freqs"] = {"", Dtype::kF32, {1, 1, 1, 16}, frequencies.data()};
+  expect_same_parameters(*foreign.load().model, foreign.model());
+  // The public layout, element by element: encoder[h][d][n] is the weight from feature d to neuron n of head
+  // h.
+  const auto* encoder = static_cast<const float*>(foreign.tensors["encoder"].data);
+  const Parameter* ours = foreign.model().parameters().find("encoder");
+  for (int64_t h = 0; h < 2; ++h)
+    for (int64_t d = 0; d < 8; ++d)
+      for (int64_t n = 0; n < 16; ++n)
+        EXPECT_EQ(encoder[(h * 8 + d) * 16 + n], ours->value.f32()[(h * 16 + n) * 8 + d]);
+}
+
+TEST(PublicCheckpoint, RefusesWhatDoesNotFit) {
+  {
+    Foreign foreign("mamba");
+    foreign.tensors.erase("backbone.layers.1.mixer.D");
+    expect_contains(foreign.message(), "the tensor \"backbone.layers.1.mixer.D\" is missing");
+  }
+  {
+    Foreign foreign("mamba");
+    foreign.tensors.erase("backbone.embedding.weight");
+    expect_contains(foreign.message(), "the tensor \"backbone.embedding.weight\" is missing");
+  }
+  {
+    Foreign foreign("mamba");
+    foreign.tensors["surprise"] = foreign.tensors["backbone.norm_f.weight"];
+    expect_contains(foreign.message(), "the tensor \"surprise\" belongs to no part");
+  }
+  {
+    Foreign foreign("mamba");
+    foreign.config["d_state"] = 5;
+    expect_contains(foreign.message(), ", but config.json needs [");
+  }
+  {
+    Foreign foreign("mamba");
+    std::swap(foreign.tensors["backbone.layers.0.mixer.out_proj.weight"].shape[0],
+              foreign.tensors["backbone.layers.0.mixer.out_proj.weight"].shape[1]);
+    expect_contains(foreign.message(),
+                    "out_proj.weight\" has the shape [16,8], but config.json needs [8,16]");
+  }
+}
+
+}  // namespace
+}  // namespace brood
