@@ -28,10 +28,11 @@ class ThreadPool {
   template <class Task>
   void run(int64_t n, Task&& task) {
     using Body = std::remove_reference_t<Task>;
-    run_range(n, &task, [](void* context, int64_t begin, int64_t end) {
-      Body& body = *static_cast<Body*>(context);
-      for (int64_t i = begin; i < end; ++i) body(i);
-    });
+    run_range(n, const_cast<void*>(static_cast<const void*>(&task)),
+              [](void* context, int64_t begin, int64_t end) {
+                Body& body = *static_cast<Body*>(context);
+                for (int64_t i = begin; i < end; ++i) body(i);
+              });
   }
 
   ~ThreadPool();

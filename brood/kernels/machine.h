@@ -8,8 +8,13 @@ namespace brood::kernels {
 
 std::string simd_target();                // the Highway target that runs, e.g. "AVX3"
 std::vector<std::string> simd_targets();  // every target compiled in and supported here, best first
-void force_simd_target(
-    const std::string& name);   // one of simd_targets(); also by environment BROOD_SIMD; throws Error
+bool simd_target_has_avx512();            // whether the target that runs is an AVX-512 one
+// Makes every kernel run on one of simd_targets(); throws Error for another name. The environment variable
+// BROOD_SIMD does the same before main; check_simd_wish() throws Error when it names no target of this
+// machine.
+void force_simd_target(const std::string& name);
+void check_simd_wish();
+
 std::string product_library();  // e.g. "oneDNN 2.6.3 (AVX512_CORE_AMX)" or "brood tiles"
 std::string bf16_kernel();      // "amx", "avx512_bf16" or "widened"
 std::string cpu_name();         // from /proc/cpuinfo, "unknown" elsewhere

@@ -4,11 +4,13 @@
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
-#include <memory>
 
 #include "brood/base/threads.h"
+#include "brood/kernels/bf16_tiles.h"
 #include "brood/kernels/dense.h"
 #include "brood/kernels/few_rows.h"
+#include "brood/kernels/machine.h"
+#include "brood/kernels/scratch.h"
 
 namespace brood::kernels {
 namespace {
@@ -99,6 +101,7 @@ template <class T>
 void check(Order a_order, Order b_order, int64_t M, int64_t N, int64_t K, const T* A, int64_t lda, const T* B,
            int64_t ldb, const float* C, int64_t ldc) {
   BROOD_ASSERT(M >= 0 && N >= 0 && K >= 0);
+  [[maybe_unused]] static const bool wish_checked = (check_simd_wish(), true);
   BROOD_ASSERT(lda >= (a_order == Order::kPlain ? K : M) && ldb >= (b_order == Order::kPlain ? N : K) &&
                ldc >= N);
   BROOD_ASSERT(M * N == 0 || (C != nullptr && (K == 0 || (A != nullptr && B != nullptr))));
@@ -121,37 +124,22 @@ void matmul(Order a_order, Order b_order, int64_t M, int64_t N, int64_t K, const
 
 namespace {
 
-// Memory of one thread for widened operands; grows to the largest block it meets and is then kept.
-float* widened(int64_t n) {
-  thread_local std::unique_ptr<float[]> memory;
-  thread_local int64_t size = 0;
-  if (size < n) {
-    memory.reset(new float[size_t(n)]);
-    size = n;
-  }
-  return memory.get();
-}
-
 // A stored rows x columns block, widened and contiguous.
 void widen(int64_t rows, int64_t columns, const Bf16* from, int64_t ld, float* to) {
   for (int64_t r = 0; r < rows; ++r) convert_range(columns, from + r * ld, to + r * columns);
 }
 
-}  // namespace
-
-void matmul(Order a_order, Order b_order, int64_t M, int64_t N, int64_t K, const Bf16* A, int64_t lda,
-            const Bf16* B, int64_t ldb, bool accumulate, float* C, int64_t ldc) {
-  check(a_order, b_order, M, N, K, A, lda, B, ldb, C, ldc);
-  if (M == 0 || N == 0) return;
-  if (K == 0) return accumulate ? void() : clear(M, N, C, ldc);
-  const bool a_plain = a_order == Order::kPlain, b_plain = b_order == Order::kPlain;
-  if (M <= kFewRows && a_plain && !b_plain) return dot(M, N, K, A, lda, B, ldb, accumulate, C, ldc);
+// Blocks of C whose operands are widened and multiplied in f32.
+void widened(Order a_order, Order b_order, int64_t M, int64_t N, int64_t K, const Bf16* A, int64_t lda,
+             const Bf16* B, int64_t ldb, bool accumulate, float* C, int64_t ldc) {
   constexpr int64_t kRows = 128, kColumns = 256, kDepth = 1024;
+  const bool a_plain = a_order == Order::kPlain, b_plain = b_order == Order::kPlain;
   const int64_t across = ceil_div(N, kColumns), down = ceil_div(M, kRows);
-  parallel(across * down, [&](int64_t task) {
+  const auto block = [&](int64_t task) {
     const int64_t n = task / down * kColumns, m = task % down * kRows;
     const int64_t rows = std::min(kRows, M - m), columns = std::min(kColumns, N - n);
-    float* a = widened((rows + columns) * std::min(K, kDepth));
+    thread_local Scratch scratch;
+    float* a = scratch.get<float>((rows + columns) * std::min(K, kDepth));
     for (int64_t k = 0; k < K; k += kDepth) {
       const int64_t depth = std::min(kDepth, K - k);
       float* b = a + rows * depth;
@@ -161,7 +149,24 @@ void matmul(Order a_order, Order b_order, int64_t M, int64_t N, int64_t K, const
       dense_block(a_order, b_order, rows, columns, depth, a, a_plain ? depth : rows, b,
                   b_plain ? columns : depth, accumulate || k > 0, C + m * ldc + n, ldc);
     }
-  });
+  };
+  if (2 * M * N * K >= kThreadedFlops) return parallel(across * down, block);
+  for (int64_t task = 0; task < across * down; ++task) block(task);
+}
+
+}  // namespace
+
+void matmul(Order a_order, Order b_order, int64_t M, int64_t N, int64_t K, const Bf16* A, int64_t lda,
+            const Bf16* B, int64_t ldb, bool accumulate, float* C, int64_t ldc) {
+  check(a_order, b_order, M, N, K, A, lda, B, ldb, C, ldc);
+  if (M == 0 || N == 0) return;
+  if (K == 0) return accumulate ? void() : clear(M, N, C, ldc);
+  const Bf16Kernel kernel = bf16_choice();
+  if (kernel != Bf16Kernel::kWidened)
+    return bf16_product(kernel, a_order, b_order, M, N, K, A, lda, B, ldb, accumulate, C, ldc);
+  if (M <= kFewRows && a_order == Order::kPlain && b_order == Order::kTransposed)
+    return dot(M, N, K, A, lda, B, ldb, accumulate, C, ldc);
+  widened(a_order, b_order, M, N, K, A, lda, B, ldb, accumulate, C, ldc);
 }
 
 namespace {

@@ -11,6 +11,7 @@
 
 #include "brood/base/random.h"
 #include "brood/base/threads.h"
+#include "brood/kernels/bf16_tiles.h"
 #include "tests/reference/matmul.h"
 
 namespace brood::kernels {
@@ -107,7 +108,7 @@ void check_orders(int64_t M, int64_t N, int64_t K, int64_t pad, Random& random) 
       for (const bool accumulate : {false, true}) check<T>({a, b, M, N, K, pad, accumulate}, random);
 }
 
-// Runs body once for every compiled SIMD target that this CPU has.
+// Runs body once for every compiled SIMD target and every bf16 kernel that this CPU has.
 template <class Body>
 void on_every_target(Body&& body) {
   for (const int64_t target : hwy::SupportedAndGeneratedTargets()) {
@@ -119,6 +120,13 @@ void on_every_target(Body&& body) {
   }
   hwy::SetSupportedTargetsForTest(0);
   hwy::GetChosenTarget().Update(hwy::SupportedTargets());
+  for (const Bf16Kernel kernel : {Bf16Kernel::kWidened, Bf16Kernel::kAvx512, Bf16Kernel::kAmx}) {
+    if (!bf16_supported(kernel) || testing::Test::HasFatalFailure()) continue;
+    SCOPED_TRACE(fmt::format("bf16 kernel {}", int(kernel)));
+    force_bf16_kernel(kernel);
+    body();
+  }
+  unforce_bf16_kernel();
 }
 
 template <class T>
