@@ -1,6 +1,6 @@
 // What the scan's forward and backward share. Include after hwy/foreach_target.h.
 //
-// A task is one stream and up to task_channels() channels. It goes through the steps in tiles of
+// A task is one stream and up to kTaskChannels channels. It goes through the steps in tiles of
 // kScanCheckpoint: first softplus for the whole tile, then the recurrence, then the gate. Within the first
 // and the last every step is independent of the others; mixed into the recurrence, their long chains of
 // operations would be waited for at each step.
@@ -24,31 +24,23 @@
 namespace brood::kernels {
 
 // Channels of a task: a whole number of vectors on every target. Few enough that narrow models still give
-// work to several threads; but a step or three (decoding, live learning) offer only their channels to fill
-// the processor's pipelines with.
-constexpr int64_t kFewSteps = 3;
-constexpr int64_t kTaskChannels = 64, kTaskChannelsOfFewSteps = 256;
-constexpr int64_t kTileSize = std::max(kScanCheckpoint * kTaskChannels, kFewSteps* kTaskChannelsOfFewSteps);
+// work to several threads, and that the states of a task stay in the first-level cache.
+constexpr int64_t kTaskChannels = 64;
 
-inline int64_t task_channels(const SelectiveScan& s) {
-  return s.T <= kFewSteps ? kTaskChannelsOfFewSteps : kTaskChannels;
-}
-inline int64_t tasks_of_stream(const SelectiveScan& s) {
-  return (s.C + task_channels(s) - 1) / task_channels(s);
-}
 inline int64_t tiles_of_stream(const SelectiveScan& s) {
   return (s.T + kScanCheckpoint - 1) / kScanCheckpoint;
 }
 
-// Runs task(b, first channel, end) for every task, by the pool where that pays: below this many elements
-// (B·T·C·N; some 0.2 ns each) a call is over before a second thread has helped.
+// Runs task(b, first channel, end) for every stream and every `channels` channels, by the pool where that
+// pays: below this many elements (B·T·C·N; some 0.2 ns each) a call is over before a second thread has
+// helped.
 template <class Task>
-void for_every_scan_task(const SelectiveScan& s, const Task& task) {
+void for_every_scan_task(const SelectiveScan& s, int64_t channels, const Task& task) {
   constexpr int64_t kInlineElements = 100'000;
-  const int64_t per_stream = tasks_of_stream(s);
+  const int64_t per_stream = (s.C + channels - 1) / channels;
   auto one = [&](int64_t i) {
-    const int64_t begin = i % per_stream * task_channels(s);
-    task(i / per_stream, begin, std::min(begin + task_channels(s), s.C));
+    const int64_t begin = i % per_stream * channels;
+    task(i / per_stream, begin, std::min(begin + channels, s.C));
   };
   const int64_t tasks = s.B * per_stream;
   if (s.B * s.T * s.C * s.N >= kInlineElements) return parallel(tasks, one);
@@ -63,11 +55,12 @@ namespace brood::kernels::HWY_NAMESPACE {
 
 constexpr float kLog2E = 1.44269504f;
 
-// Of the steps of a tile, rows of task_channels().
+// Of the steps of a tile, for Size numbers.
+template <int64_t Size>
 struct ScanTile {
-  HWY_ALIGN float delta[kTileSize];
-  HWY_ALIGN float dx[kTileSize];  // Δx
-  HWY_ALIGN float y[kTileSize];   // before the gate
+  HWY_ALIGN float delta[Size];
+  HWY_ALIGN float dx[Size];  // Δx
+  HWY_ALIGN float y[Size];   // before the gate
 };
 
 // 2^x within 3 ulp; where that is below 2^−126 the result is at most 2^−126, and x must be below 127. The

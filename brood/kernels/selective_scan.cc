@@ -14,12 +14,28 @@
 #include "hwy/cache_control.h"
 #include "hwy/highway.h"
 
+#ifndef BROOD_KERNELS_SELECTIVE_SCAN_FEW_STEPS_
+#define BROOD_KERNELS_SELECTIVE_SCAN_FEW_STEPS_
+namespace brood::kernels {
+
+// A step or three (decoding, live learning) offer only their channels to fill the processor's pipelines with.
+constexpr int64_t kFewSteps = 3;
+constexpr int64_t kTaskChannelsOfFewSteps = 256;
+constexpr int64_t kTileSize = std::max(kScanCheckpoint * kTaskChannels, kFewSteps* kTaskChannelsOfFewSteps);
+
+inline int64_t task_channels(const SelectiveScan& s) {
+  return s.T <= kFewSteps ? kTaskChannelsOfFewSteps : kTaskChannels;
+}
+
+}  // namespace brood::kernels
+#endif
+
 HWY_BEFORE_NAMESPACE();
 namespace brood::kernels::HWY_NAMESPACE {
 
 // Δ, Δx and D x of the steps from `row`.
 void PrepareTile(const SelectiveScan& s, int64_t row, int64_t steps, int64_t begin, int64_t width,
-                 ScanTile& tile) {
+                 ScanTile<kTileSize>& tile) {
   const int64_t stride = task_channels(s);
   OverChannels(width, [&](auto d, int64_t i) HWY_ATTR {
     const int64_t c = begin + i;
@@ -36,7 +52,7 @@ void PrepareTile(const SelectiveScan& s, int64_t row, int64_t steps, int64_t beg
 }
 
 void WriteTile(const SelectiveScan& s, int64_t row, int64_t steps, int64_t begin, int64_t width,
-               const ScanTile& tile, float* y) {
+               const ScanTile<kTileSize>& tile, float* y) {
   const int64_t stride = task_channels(s);
   OverChannels(width, [&](auto d, int64_t i) HWY_ATTR {
     for (int64_t t = 0; t < steps; ++t) {
@@ -63,15 +79,18 @@ HWY_INLINE void PrefetchStep(const SelectiveScan& s, int64_t row, int64_t c, con
 // it.
 void Forward(const SelectiveScan& s, int64_t b, int64_t begin, int64_t end, float* y, float* h_out,
              float* checkpoints) {
-  HWY_ALIGN float h[kScanMaxStates * kTaskChannelsOfFewSteps];
+  HWY_ALIGN float h_near[kScanMaxStates * kTaskChannels];
   HWY_ALIGN float a_near[kScanMaxStates * kTaskChannels];
-  ScanTile tile;
+  ScanTile<kTileSize> tile;
   const int64_t width = end - begin, stride = task_channels(s);
   ConstStates before{s.h_in + b * s.N * s.C + begin, s.C};
   ConstStates A{s.A + begin, s.C};
+  const States h_end{h_out + b * s.N * s.C + begin, s.C};
+  States h = h_end;
   if (s.T > kFewSteps) {
     CopyRows(s.N, width, A.data, A.stride, a_near, stride);
     A = {a_near, stride};
+    h = {h_near, stride};
   }
   for (int64_t k = 0; k < tiles_of_stream(s); ++k) {
     const int64_t row = b * s.T + k * kScanCheckpoint;
@@ -89,14 +108,14 @@ void Forward(const SelectiveScan& s, int64_t b, int64_t begin, int64_t end, floa
         if (another) PrefetchStep(s, row + t + kScanCheckpoint, begin + i, y);
         Advance<false>(d, s.N, {A.data + i, A.stride}, tile.delta + at, tile.dx + at,
                        s.input + (row + t) * s.bc_stride, s.output + (row + t) * s.bc_stride, from,
-                       {h + i, stride}, tile.y + at, nullptr, nullptr, 0);
-        from = {h + i, stride};
+                       {h.data + i, h.stride}, tile.y + at, nullptr, nullptr, 0);
+        from = {h.data + i, h.stride};
       }
     });
-    before = {h, stride};
+    before = {h.data, h.stride};
     WriteTile(s, row, steps, begin, width, tile, y);
   }
-  CopyRows(s.N, width, h, stride, h_out + b * s.N * s.C + begin, s.C);
+  if (s.T > kFewSteps) CopyRows(s.N, width, h_near, stride, h_end.data, h_end.stride);
 }
 
 }  // namespace brood::kernels::HWY_NAMESPACE
@@ -114,8 +133,9 @@ int64_t selective_scan_checkpoint_size(const SelectiveScan& s) {
 void selective_scan_forward(const SelectiveScan& s, float* y, float* h_out, float* checkpoints) {
   BROOD_ASSERT(s.N >= 1 && s.N <= kScanMaxStates);
   const auto forward = HWY_DYNAMIC_DISPATCH(Forward);
-  for_every_scan_task(
-      s, [&](int64_t b, int64_t begin, int64_t end) { forward(s, b, begin, end, y, h_out, checkpoints); });
+  for_every_scan_task(s, task_channels(s), [&](int64_t b, int64_t begin, int64_t end) {
+    forward(s, b, begin, end, y, h_out, checkpoints);
+  });
 }
 
 }  // namespace brood::kernels

@@ -46,21 +46,20 @@ namespace brood::kernels::HWY_NAMESPACE {
 constexpr int64_t kElements = kScanCheckpoint * kScanMaxStates * kSlot;
 
 struct Segment {
-  int64_t stride;  // task_channels()
-  ScanTile tile;
-  HWY_ALIGN float slope[kTileSize];      // softplus'
-  HWY_ALIGN float dy[kTileSize];         // behind the gate
-  HWY_ALIGN float dz_factor[kTileSize];  // dz / y
+  ScanTile<kScanCheckpoint * kTaskChannels> tile;
+  HWY_ALIGN float slope[kScanCheckpoint * kTaskChannels];      // softplus'
+  HWY_ALIGN float dy[kScanCheckpoint * kTaskChannels];         // behind the gate
+  HWY_ALIGN float dz_factor[kScanCheckpoint * kTaskChannels];  // dz / y
   // One vector of channels, [steps][N] slots.
   HWY_ALIGN float decay[kElements];  // exp(ΔA)
   HWY_ALIGN float kept[kElements];   // exp(ΔA)∘h_{t−1}
   // Sums per lane over the task's channels so far, [steps][N] slots.
   HWY_ALIGN float input[kElements];
   HWY_ALIGN float output[kElements];
-  // From tile to tile, [N] rows of task_channels().
-  HWY_ALIGN float e[kScanMaxStates * kTaskChannelsOfFewSteps];
-  HWY_ALIGN float dA[kScanMaxStates * kTaskChannelsOfFewSteps];
-  HWY_ALIGN float A[kScanMaxStates * kTaskChannelsOfFewSteps];
+  // From tile to tile, [N][kTaskChannels].
+  HWY_ALIGN float e[kScanMaxStates * kTaskChannels];
+  HWY_ALIGN float dA[kScanMaxStates * kTaskChannels];
+  HWY_ALIGN float A[kScanMaxStates * kTaskChannels];
 };
 
 // What the gate makes of dy at step row + t: dy behind it, and the factor of y in dz, dy·silu'(z), where
@@ -84,7 +83,7 @@ void PrepareSegment(const SelectiveScan& s, int64_t row, int64_t steps, int64_t 
     const int64_t c = begin + i;
     const auto bias = hn::LoadU(d, s.delta_bias + c), skip = hn::LoadU(d, s.D + c);
     for (int64_t t = 0; t < steps; ++t) {
-      const int64_t at = t * segment.stride + i;
+      const int64_t at = t * kTaskChannels + i;
       const auto x = hn::LoadU(d, s.x + (row + t) * s.C + c);
       const auto raw = hn::Add(hn::LoadU(d, s.delta + (row + t) * s.C + c), bias);
       // softplus and its slope from one exponential; beyond 20 they are raw and 1.
@@ -111,15 +110,18 @@ HWY_INLINE void PrefetchStep(const SelectiveScan& s, int64_t row, int64_t c, con
   if (g.z != nullptr) hwy::Prefetch(g.z + row * g.z_stride + c);
 }
 
-// Runs the vector of channels at i of the task forward again from h_in.
+// Runs the vector of channels at i of the task forward again from h_in, and calls for the rows of the tile
+// before.
 template <class D>
-void Recompute(D d, const SelectiveScan& s, int64_t row, int64_t steps, int64_t i, const float* h_in,
-               Segment& segment) {
+void Recompute(D d, const SelectiveScan& s, int64_t row, int64_t steps, int64_t begin, int64_t i,
+               const float* h_in, const float* dy, const SelectiveScanGradients& g, Segment& segment) {
   HWY_ALIGN float h[kScanMaxStates * kSlot];
   for (int64_t n = 0; n < s.N; ++n) hn::Store(hn::LoadU(d, h_in + n * s.C), d, h + n * kSlot);
+  const bool more = row % s.T != 0;
   for (int64_t t = 0; t < steps; ++t) {
-    const int64_t at = t * segment.stride + i;
-    Advance<true>(d, s.N, {segment.A + i, segment.stride}, segment.tile.delta + at, segment.tile.dx + at,
+    const int64_t at = t * kTaskChannels + i;
+    if (more) PrefetchStep(s, row + t - kScanCheckpoint, begin + i, dy, g);
+    Advance<true>(d, s.N, {segment.A + i, kTaskChannels}, segment.tile.delta + at, segment.tile.dx + at,
                   s.input + (row + t) * s.bc_stride, s.output + (row + t) * s.bc_stride, {h, kSlot},
                   {h, kSlot}, segment.tile.y + at, segment.decay + t * s.N * kSlot,
                   segment.kept + t * s.N * kSlot, kSlot);
@@ -134,11 +136,11 @@ HWY_INLINE void ReverseStates(D d, const SelectiveScan& s, int64_t row, int64_t 
   using Vec = hn::Vec<D>;
   Vec e[K], dA[K];
   for (int k = 0; k < K; ++k) {
-    e[k] = hn::LoadU(d, segment.e + (n + k) * segment.stride + i);
-    dA[k] = hn::LoadU(d, segment.dA + (n + k) * segment.stride + i);
+    e[k] = hn::LoadU(d, segment.e + (n + k) * kTaskChannels + i);
+    dA[k] = hn::LoadU(d, segment.dA + (n + k) * kTaskChannels + i);
   }
   for (int64_t t = steps - 1; t >= 0; --t) {
-    const int64_t at = t * segment.stride + i;
+    const int64_t at = t * kTaskChannels + i;
     const Vec delta = hn::LoadU(d, segment.tile.delta + at);
     const Vec dx = hn::LoadU(d, segment.tile.dx + at);
     const Vec dy = hn::LoadU(d, segment.dy + at);
@@ -155,7 +157,7 @@ HWY_INLINE void ReverseStates(D d, const SelectiveScan& s, int64_t row, int64_t 
       hn::Store(hn::MulAdd(gradient, dx, hn::Load(d, segment.input + slot)), d, segment.input + slot);
       const Vec product = hn::Mul(gradient, kept);
       by_input = hn::MulAdd(gradient, in, by_input);
-      by_decay = hn::MulAdd(hn::LoadU(d, segment.A + (n + k) * segment.stride + i), product, by_decay);
+      by_decay = hn::MulAdd(hn::LoadU(d, segment.A + (n + k) * kTaskChannels + i), product, by_decay);
       dA[k] = hn::MulAdd(delta, product, dA[k]);
       e[k] = hn::Mul(hn::Load(d, segment.decay + slot), gradient);
     }
@@ -163,8 +165,8 @@ HWY_INLINE void ReverseStates(D d, const SelectiveScan& s, int64_t row, int64_t 
     hn::Store(by_decay, d, through_decay + t * kSlot);
   }
   for (int k = 0; k < K; ++k) {
-    hn::StoreU(e[k], d, segment.e + (n + k) * segment.stride + i);
-    hn::StoreU(dA[k], d, segment.dA + (n + k) * segment.stride + i);
+    hn::StoreU(e[k], d, segment.e + (n + k) * kTaskChannels + i);
+    hn::StoreU(dA[k], d, segment.dA + (n + k) * kTaskChannels + i);
   }
 }
 
@@ -191,7 +193,7 @@ void Reverse(D d, const SelectiveScan& s, int64_t row, int64_t steps, int64_t be
   const auto skip = hn::LoadU(d, s.D + c);
   auto sum_d = hn::LoadU(d, dD + c), sum_bias = hn::LoadU(d, dbias + c);
   for (int64_t t = steps - 1; t >= 0; --t) {
-    const int64_t at = t * segment.stride + i;
+    const int64_t at = t * kTaskChannels + i;
     const auto x = hn::LoadU(d, s.x + (row + t) * s.C + c);
     const auto delta = hn::LoadU(d, segment.tile.delta + at);
     const auto dy = hn::LoadU(d, segment.dy + at);
@@ -246,17 +248,15 @@ void BackwardSegment(const SelectiveScan& s, int64_t row, int64_t steps, int64_t
   std::fill_n(segment.output, slots * kSlot, 0.0f);
   PrepareSegment(s, row, steps, begin, width, dy, segment);
   OverChannels(width, [&](auto d, int64_t i) HWY_ATTR {
-    if (row % s.T != 0)
-      for (int64_t t = 1; t <= kScanCheckpoint; ++t) PrefetchStep(s, row - t, begin + i, dy, g);
-    Recompute(d, s, row, steps, i, h_in + begin + i, segment);
+    Recompute(d, s, row, steps, begin, i, h_in + begin + i, dy, g, segment);
     Reverse(d, s, row, steps, begin, i, g, segment, dD, dbias);
   });
 }
 
-void AddRows(int64_t N, int64_t width, const float* from, int64_t from_stride, float* to, int64_t to_stride) {
+void AddRows(int64_t N, int64_t width, const float* from, float* to, int64_t to_stride) {
   for (int64_t n = 0; n < N; ++n) {
     OverChannels(width, [&](auto d, int64_t i) HWY_ATTR {
-      AddTo(d, hn::LoadU(d, from + n * from_stride + i), to + n * to_stride + i);
+      AddTo(d, hn::LoadU(d, from + n * kTaskChannels + i), to + n * to_stride + i);
     });
   }
 }
@@ -265,22 +265,21 @@ void Backward(const SelectiveScan& s, int64_t b, int64_t begin, int64_t end, con
               const float* dy, const float* dh_out, const SelectiveScanGradients& g,
               const ScanPartials& partials) {
   Segment segment;
-  segment.stride = task_channels(s);
   const int64_t width = end - begin;
   for (int64_t n = 0; n < s.N; ++n) {
-    float* e = segment.e + n * segment.stride;
-    std::fill_n(segment.dA + n * segment.stride, width, 0.0f);
+    float* e = segment.e + n * kTaskChannels;
+    std::fill_n(segment.dA + n * kTaskChannels, width, 0.0f);
     if (dh_out == nullptr)
       std::fill_n(e, width, 0.0f);
     else
       std::copy_n(dh_out + (b * s.N + n) * s.C + begin, width, e);
   }
-  CopyRows(s.N, width, s.A + begin, s.C, segment.A, segment.stride);
+  CopyRows(s.N, width, s.A + begin, s.C, segment.A, kTaskChannels);
   float* dD = partials.D + b * s.C;
   float* dbias = partials.delta_bias + b * s.C;
   std::fill(dD + begin, dD + end, 0.0f);
   std::fill(dbias + begin, dbias + end, 0.0f);
-  const int64_t task = begin / task_channels(s) * s.B * s.T * s.N;
+  const int64_t task = begin / kTaskChannels * s.B * s.T * s.N;
 
   const int64_t tiles = tiles_of_stream(s);
   for (int64_t k = tiles - 1; k >= 0; --k) {
@@ -292,10 +291,10 @@ void Backward(const SelectiveScan& s, int64_t b, int64_t begin, int64_t end, con
     FoldLanes(steps * s.N, segment.output, partials.output + task + row * s.N);
   }
   if (s.B > 1)
-    CopyRows(s.N, width, segment.dA, segment.stride, partials.A + b * s.N * s.C + begin, s.C);
+    CopyRows(s.N, width, segment.dA, kTaskChannels, partials.A + b * s.N * s.C + begin, s.C);
   else if (g.A != nullptr)
-    AddRows(s.N, width, segment.dA, segment.stride, g.A + begin, s.C);
-  if (g.h_in != nullptr) AddRows(s.N, width, segment.e, segment.stride, g.h_in + b * s.N * s.C + begin, s.C);
+    AddRows(s.N, width, segment.dA, g.A + begin, s.C);
+  if (g.h_in != nullptr) AddRows(s.N, width, segment.e, g.h_in + b * s.N * s.C + begin, s.C);
 }
 
 }  // namespace brood::kernels::HWY_NAMESPACE
@@ -307,6 +306,8 @@ namespace brood::kernels {
 HWY_EXPORT(Backward);
 
 namespace {
+
+int64_t tasks_of_stream(const SelectiveScan& s) { return (s.C + kTaskChannels - 1) / kTaskChannels; }
 
 // to[i] += Σ_part parts[part·size + i], in the order of the parts.
 void add_parts(int64_t parts, int64_t size, const float* from, float* to) {
@@ -339,7 +340,7 @@ void selective_scan_backward(const SelectiveScan& s, const float* checkpoints, c
   partials.D = partials.A + s.B * s.N * s.C;
   partials.delta_bias = partials.D + s.B * s.C;
   const auto backward = HWY_DYNAMIC_DISPATCH(Backward);
-  for_every_scan_task(s, [&](int64_t b, int64_t begin, int64_t end) {
+  for_every_scan_task(s, kTaskChannels, [&](int64_t b, int64_t begin, int64_t end) {
     backward(s, b, begin, end, checkpoints, dy, dh_out, g, partials);
   });
   add_parts_of_rows(s, partials.input, g.input, g.bc_stride);
