@@ -101,39 +101,47 @@ void sum_groups(int64_t groups, int64_t n, const float* partial, bool accumulate
 
 namespace {
 
-// u = x W_xᵀ − threshold, rectified in place, and how many are awake in each row of each tile.
-int64_t rectify(const NeuronTiling& tiling, Var x, const Parameter& encoder, float threshold, float* u,
+// Pre-activations, in runs of whole tiles: run i is [rows, its width], contiguous, at u + rows·(its first
+// neuron).
+struct Runs {
+  const NeuronTiling& tiling;
+  int64_t rows, length;  // tiles a run
+  int64_t count() const { return (tiling.tiles() + length - 1) / length; }
+  int64_t first(int64_t run) const { return run * length; }
+  int64_t last(int64_t run) const { return std::min(tiling.tiles(), (run + 1) * length); }
+  int64_t begin(int64_t run) const { return tiling.begin[size_t(first(run))]; }
+  int64_t width(int64_t run) const { return tiling.begin[size_t(last(run))] - begin(run); }
+};
+
+// u = ReLU(x W_xᵀ − threshold), and how many are awake in each row of each tile.
+int64_t rectify(const Runs& runs, Var x, const Parameter& encoder, float threshold, float* u,
                 uint32_t* offset) {
-  const int64_t rows = x.rows(), D = x.cols(), n = encoder.value.shape()[0];
-  const bool few = rows <= kernels::kFewRows;
-  if (few)
-    kernels::matmul(Order::kPlain, Order::kTransposed, rows, n, D, x.value(), x.stride(), encoder.value.f32(),
-                    D, false, u, n);
-  const int64_t tiles = tiling.tiles(), run = std::max<int64_t>(1, kBlock / (rows * tiling.widest));
+  const NeuronTiling& tiling = runs.tiling;
+  const int64_t rows = runs.rows, D = x.cols();
   auto task = [&](int64_t i) {
-    const int64_t first = i * run, last = std::min(tiles, first + run);
-    const int64_t begin = tiling.begin[size_t(first)], width = tiling.begin[size_t(last)] - begin;
-    if (!few)
-      kernels::matmul(Order::kPlain, Order::kTransposed, rows, width, D, x.value(), x.stride(),
-                      encoder.value.f32() + begin * D, D, false, u + begin, n);
-    for (int64_t t = first; t < last; ++t)
-      for (int64_t r = 0; r < rows; ++r)
-        offset[t * (rows + 1) + r + 1] =
-            uint32_t(kernels::relu_count(tiling.width(t), threshold, u + r * n + tiling.begin[size_t(t)]));
+    const int64_t begin = runs.begin(i), width = runs.width(i);
+    float* run = u + rows * begin;
+    kernels::matmul(Order::kPlain, Order::kTransposed, rows, width, D, x.value(), x.stride(),
+                    encoder.value.f32() + begin * D, D, false, run, width);
+    for (int64_t r = 0; r < rows; ++r)
+      for (int64_t t = runs.first(i); t < runs.last(i); ++t)
+        offset[t * (rows + 1) + r + 1] = uint32_t(kernels::relu_count(
+            tiling.width(t), threshold, run + r * width + tiling.begin[size_t(t)] - begin));
   };
-  parallel((tiles + run - 1) / run, task);
+  parallel(runs.count(), task);
   int64_t awake = 0;
-  for (int64_t t = 0; t < tiles; ++t)
+  for (int64_t t = 0; t < tiling.tiles(); ++t)
     for (int64_t r = 0; r < rows; ++r) awake += offset[t * (rows + 1) + r + 1];
   return awake;
 }
 
 // Makes lists of u. Counts become offsets; with `all` every neuron is listed.
-void pack(Tape& tape, const NeuronTiling& tiling, int64_t n, const float* u, Arena& memory, uint32_t* offset,
+void pack(Tape& tape, const Runs& runs, int64_t n, const float* u, Arena& memory, uint32_t* offset,
           Neurons& X) {
+  const NeuronTiling& tiling = runs.tiling;
   const int64_t rows = X.rows, entries = X.all ? rows * n : X.awake;
-  X.values = tape.leaf(memory.floats(entries), 1, entries, tape.recording());
-  uint32_t* index = memory.allocate_array<uint32_t>(entries);
+  X.values = tape.leaf(memory.floats(entries + kernels::kListSlack), 1, entries, tape.recording());
+  uint32_t* index = memory.allocate_array<uint32_t>(entries + kernels::kListSlack);
   X.offset = offset;
   X.index = index;
   uint32_t at = 0;
@@ -142,21 +150,38 @@ void pack(Tape& tape, const NeuronTiling& tiling, int64_t n, const float* u, Are
     tile[0] = at;
     for (int64_t r = 0; r < rows; ++r) tile[r + 1] = at += X.all ? uint32_t(tiling.width(t)) : tile[r + 1];
   }
-  auto task = [&](int64_t g) {
-    for (int64_t t = tiling.group[size_t(g)]; t < tiling.group[size_t(g) + 1]; ++t) {
-      const int64_t begin = tiling.begin[size_t(t)], width = tiling.width(t);
-      for (int64_t r = 0; r < rows; ++r) {
-        const uint32_t to = offset[t * (rows + 1) + r];
-        if (X.all) {
-          std::memcpy(X.values.value() + to, u + r * n + begin, size_t(width) * sizeof(float));
-          std::iota(index + to, index + to + width, uint32_t(begin));
-        } else {
-          kernels::pack_awake(width, u + r * n + begin, uint32_t(begin), X.values.value() + to, index + to);
-        }
-      }
+  const auto pack_row = [&](int64_t i, int64_t t, int64_t r) {
+    const int64_t begin = tiling.begin[size_t(t)], width = tiling.width(t);
+    const float* from = u + rows * runs.begin(i) + r * runs.width(i) + begin - runs.begin(i);
+    const uint32_t to = offset[t * (rows + 1) + r];
+    if (X.all) {
+      std::memcpy(X.values.value() + to, from, size_t(width) * sizeof(float));
+      std::iota(index + to, index + to + width, uint32_t(begin));
+    } else {
+      kernels::pack_awake(width, from, uint32_t(begin), X.values.value() + to, index + to);
     }
   };
-  parallel(tiling.groups(), task);
+  auto pack_run = [&](int64_t i) {
+    for (int64_t r = 0; r < rows; ++r)
+      for (int64_t t = runs.first(i); t < runs.last(i); ++t) pack_row(i, t, r);
+  };
+  auto pack_tile = [&](int64_t t) {
+    for (int64_t r = 0; r < rows; ++r) pack_row(0, t, r);
+  };
+  if (runs.count() > 1)
+    parallel(runs.count(), pack_run);
+  else
+    parallel(tiling.tiles(), pack_tile);
+}
+
+// u as a matrix [rows, n].
+void unroll(const Runs& runs, int64_t n, const float* u, float* values) {
+  auto task = [&](int64_t i) {
+    const int64_t begin = runs.begin(i), width = runs.width(i);
+    for (int64_t r = 0; r < runs.rows; ++r)
+      std::memcpy(values + r * n + begin, u + runs.rows * begin + r * width, size_t(width) * sizeof(float));
+  };
+  parallel(runs.count(), task);
 }
 
 void awaken_backward(Tape& tape, NeuronSpace& space, const Neurons& X, Var x, Parameter& encoder) {
@@ -203,24 +228,24 @@ Neurons awaken(Tape& tape, NeuronSpace& space, Var x, Parameter& encoder, float 
   BROOD_ASSERT(x.contiguous() && x.cols() == space.d_model && encoder.value.shape() == Shape({n, x.cols()}));
   const NeuronTiling& tiling = space.tiling(rows);
   const bool few = rows <= kFewRows;
+  // Few rows: one run, whose product is read at the speed of memory by all threads.
+  const Runs runs{tiling, rows, few ? tiling.tiles() : std::max<int64_t>(1, kBlock / (rows * tiling.widest))};
   Arena& memory = space.lasting(tape);
-  // Where it is sure that the activation stays dense it is computed in place.
-  const bool in_place = !tape.recording() || (sparsity == Sparsity::kNever && !few);
-  float* u = in_place ? memory.floats(rows * n) : space.scratch().floats(rows * n);
+  float* u = space.scratch().floats(rows * n);
   uint32_t* offset = memory.allocate_array<uint32_t>(tiling.tiles() * (rows + 1));
 
   Neurons X;
   X.rows = rows;
-  X.awake = rectify(tiling, x, encoder, threshold, u, offset);
+  X.tiling = &tiling;
+  X.awake = rectify(runs, x, encoder, threshold, u, offset);
   X.all = few && sparsity == Sparsity::kNever;
   X.dense = !few && (sparsity == Sparsity::kNever ||
                      (sparsity == Sparsity::kAuto && double(X.awake) > kListShare * double(rows * n)));
   if (!X.dense) {
-    pack(tape, tiling, n, u, memory, offset, X);
+    pack(tape, runs, n, u, memory, offset, X);
   } else {
-    float* values = in_place ? u : memory.floats(rows * n);
-    if (!in_place) std::memcpy(values, u, size_t(rows * n) * sizeof(float));
-    X.values = tape.leaf(values, rows, n, tape.recording());
+    X.values = tape.leaf(memory.floats(rows * n), rows, n, tape.recording());
+    unroll(runs, n, u, X.values.value());
   }
   tape.use(encoder);
   tape.record(X.values, [&tape, &space, X, x, &encoder] { awaken_backward(tape, space, X, x, encoder); });

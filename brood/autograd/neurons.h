@@ -70,12 +70,13 @@ struct Neurons {
   int64_t rows = 0;
   int64_t awake = 0;  // how many values are above 0
   bool dense = true;
-  bool all = false;                  // lists of all neurons: a dense layer of few rows
+  bool all = false;  // lists of all neurons: a dense layer of few rows
+  const NeuronTiling* tiling = nullptr;
   const uint32_t* offset = nullptr;  // [tiles][rows + 1]
   const uint32_t* index = nullptr;
   // Steps [first, first + count) of a tile.
   kernels::RowLists tile(int64_t t, int64_t first, int64_t count) const {
-    return {count, offset + t * (rows + 1) + first, index};
+    return {count, offset + t * (rows + 1) + first, index, tiling->begin[size_t(t)], tiling->width(t), true};
   }
   kernels::RowLists tile(int64_t t) const { return tile(t, 0, rows); }
 };

@@ -90,20 +90,26 @@ int64_t Gate::forward_dense() {
 struct GatedMemory {
   kernels::GatedTile tile;
   float* dvalue;
-  GatedMemory(Arena& arena, int64_t rows, int64_t widest)
-      : tile{rows, arena.allocate_array<uint32_t>(rows + 1), arena.allocate_array<uint32_t>(rows * widest),
-             arena.floats(rows * widest), arena.allocate_array<uint32_t>(rows * widest)},
-        dvalue(arena.floats(rows * widest)) {}
+  GatedMemory(Arena& arena, int64_t rows, int64_t entries)
+      : tile{rows,
+             0,
+             0,
+             arena.allocate_array<uint32_t>(rows + 1),
+             arena.allocate_array<uint32_t>(entries),
+             arena.floats(entries),
+             arena.allocate_array<uint32_t>(entries)},
+        dvalue(arena.floats(entries)) {}
 };
 
 GatedMemory* allocate_gated(Arena& arena, int64_t groups, int64_t rows, int64_t widest) {
   auto* memory = arena.allocate_array<GatedMemory>(groups);
-  for (int64_t g = 0; g < groups; ++g) new (memory + g) GatedMemory(arena, rows, widest);
+  for (int64_t g = 0; g < groups; ++g)
+    new (memory + g) GatedMemory(arena, rows, rows * widest + kernels::kListSlack);
   return memory;
 }
 
 int64_t Gate::forward_lists() {
-  Y = space->lasting(*tape).floats(X.values.size());
+  Y = space->lasting(*tape).floats(X.values.size() + kernels::kListSlack);
   Arena& scratch = space->scratch();
   const int64_t groups = tiling->groups();
   float* partial = scratch.floats(groups * rows * D);
@@ -113,7 +119,7 @@ int64_t Gate::forward_lists() {
     float* sum = partial + g * rows * D;
     std::memset(sum, 0, size_t(rows * D) * sizeof(float));
     counts[g] = 0;
-    const kernels::GatedTile& tile = memory[g].tile;
+    kernels::GatedTile& tile = memory[g].tile;
     for (int64_t t = tiling->group[size_t(g)]; t < tiling->group[size_t(g) + 1]; ++t) {
       const kernels::RowLists lists = X.tile(t);
       kernels::dot_rows(lists, wy(0), D, D, a_of(head_of_group(g)), heads * D, false, Y);
@@ -177,7 +183,7 @@ void Gate::backward_lists(float* dWy, float* dWe, float* da) const {
   auto task = [&](int64_t g) {
     float* sum = partial + g * rows * D;
     std::memset(sum, 0, size_t(rows * D) * sizeof(float));
-    const kernels::GatedTile& tile = memory[g].tile;
+    kernels::GatedTile& tile = memory[g].tile;
     float* dvalue = memory[g].dvalue;
     const int64_t h = head_of_group(g);
     for (int64_t t = tiling->group[size_t(g)]; t < tiling->group[size_t(g) + 1]; ++t) {

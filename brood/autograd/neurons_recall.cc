@@ -62,6 +62,9 @@ struct Recall {
   const float* x_of(int64_t b) const { return x.value() + b * T * D; }
   bool reads(int64_t b) const { return !plans[b].empty; }
   int64_t head_of_group(int64_t g) const { return g / tiling->groups_per_head; }
+  // Rows of a power-of-two length, written a column at a time, would all fall upon the same sets of the L1
+  // cache.
+  int64_t column_stride() const { return padded + kRowAlign; }
 
   void plan(const Chunk& chunk, StateVar& faded);
   void forward();
@@ -83,27 +86,28 @@ struct Recall {
 // Memory for the rotated lists of a group's tiles, one tile and stream at a time.
 struct RotatedMemory {
   kernels::RotatedTile tile;
-  float* columns;  // [widest, padded] the tile neuron-major, or null
+  float* columns;  // [widest, column_stride] the tile neuron-major, or null
   float* dvalue;   // gradients, or null
 };
 
 RotatedMemory* allocate_rotated(Arena& arena, const Recall& op, bool gradients) {
-  const int64_t groups = op.tiling->groups(), entries = op.T * op.tiling->widest;
+  const int64_t groups = op.tiling->groups(), entries = op.T * op.tiling->widest + kernels::kListSlack;
   auto* memory = arena.allocate_array<RotatedMemory>(groups);
   for (int64_t g = 0; g < groups; ++g)
-    memory[g] = {{op.T, arena.allocate_array<uint32_t>(op.T + 1), arena.allocate_array<uint32_t>(entries),
+    memory[g] = {{op.T, 0, arena.allocate_array<uint32_t>(op.T + 1), arena.allocate_array<uint32_t>(entries),
                   arena.floats(entries)},
-                 op.T > 1 ? arena.floats(op.tiling->widest * op.padded) : nullptr,
+                 op.T > 1 ? arena.floats(op.tiling->widest * op.column_stride()) : nullptr,
                  gradients ? arena.floats(entries) : nullptr};
   return memory;
 }
 
 // Rotates the lists of a tile for stream b; with `columns` also their neuron-major form.
-void rotate_tile(const Recall& op, int64_t tile, int64_t b, const RotatedMemory& memory, bool columns) {
-  const int64_t begin = op.tiling->begin[size_t(tile)];
-  if (columns) std::memset(memory.columns, 0, size_t(op.tiling->width(tile) * op.padded) * sizeof(float));
-  kernels::rotate_lists(op.space->rotary(), op.X.tile(tile, b * op.T, op.T), op.X.values.value(), begin,
-                        begin % op.N, b * op.T, memory.tile, columns ? memory.columns : nullptr, op.padded);
+void rotate_tile(const Recall& op, int64_t tile, int64_t b, RotatedMemory& memory, bool columns) {
+  if (columns)
+    std::memset(memory.columns, 0, size_t(op.tiling->width(tile) * op.column_stride()) * sizeof(float));
+  kernels::rotate_lists(op.space->rotary(), op.X.tile(tile, b * op.T, op.T), op.X.values.value(),
+                        op.tiling->begin[size_t(tile)] % op.N, b * op.T, op.X.all, memory.tile,
+                        columns ? memory.columns : nullptr, op.column_stride());
 }
 
 void Recall::plan(const Chunk& chunk, StateVar& faded) {
@@ -186,7 +190,7 @@ void Recall::forward_lists() {
         const kernels::RowLists lists = tile.lists();
         float *past = rho(b, begin), *read = read_part + b * T * D;
         if (T > 1)
-          kernels::accumulate_rows(lists, tile.value, memory[g].columns, padded, padded,
+          kernels::accumulate_rows(lists, tile.value, memory[g].columns, column_stride(), padded,
                                    scores_part + b * scores_size, padded, true);
         if (writes && T == 1 && reads(b) && plans[b].rescale == 1) {
           kernels::read_and_write_rows(tile.offset[1], tile.index, tile.value, plans[b].written, D, past, D,
@@ -246,13 +250,12 @@ void Recall::backward_lists(Arena& scratch, const float* G, const float* da_scal
         const kernels::RowLists lists = memory[g].tile.lists();
         float* dvalue = memory[g].dvalue;
         if (T > 1)
-          kernels::dot_rows(lists, memory[g].columns, padded, padded, G + (b * heads + h) * T * padded,
-                            padded, false, dvalue);
+          kernels::dot_rows(lists, memory[g].columns, column_stride(), padded,
+                            G + (b * heads + h) * T * padded, padded, false, dvalue);
         if (reads(b))
           kernels::dot_rows(lists, rho(b, begin), D, D, da_scaled + (b * T * heads + h) * D, heads * D, T > 1,
                             dvalue);
-        kernels::rotate_lists_backward(space->rotary(), X.tile(t, b * T, T), begin, begin % N, b * T, dvalue,
-                                       dX);
+        kernels::rotate_lists_backward(space->rotary(), X.tile(t, b * T, T), begin % N, b * T, dvalue, dX);
       }
     }
   };

@@ -4,6 +4,7 @@
 #include "brood/kernels/neuron_rows.h"
 
 #include <algorithm>
+#include <cstring>
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "brood/kernels/neuron_rows.cc"
@@ -30,6 +31,7 @@ constexpr int kWidest = 16;
 #endif
 constexpr int kTiled = 8;
 constexpr int64_t kFewSteps = 4;  // up to here rows come from far away: widest blocks, prefetch
+constexpr int64_t kCopyPays = 4;  // entries a row
 constexpr int64_t kAhead = 6;     // rows prefetched ahead, 6 KB at 256 columns
 
 using Tag = hn::ScalableTag<float>;
@@ -40,6 +42,49 @@ HWY_INLINE void Prefetch(const float* row) {
   const int64_t floats = V * int64_t(hn::Lanes(Tag()));
   for (int64_t i = 0; i < floats; i += kLine) hwy::Prefetch(row + i);
 }
+
+// Asks for the tile after this one, a few lines at each step, into L2: with two tiles there and one block in
+// L1, the products run at the speed of the caches while the next weights arrive.
+struct Ahead {
+  const char* next = nullptr;
+  int64_t bytes = 0;  // a step
+
+  Ahead(const RowLists& lists, const float* matrix, int64_t stride, int64_t c) {
+    constexpr int64_t kWorthwhile = 16;  // steps
+    if (!lists.more || c > 0 || lists.rows < kWorthwhile) return;
+    next = reinterpret_cast<const char*>(matrix + (lists.base + lists.width) * stride);
+    bytes = (lists.width * stride * int64_t(sizeof(float)) / lists.rows + 63) / 64 * 64;
+  }
+  HWY_INLINE void step() {
+    for (int64_t i = 0; i < bytes; i += 64) __builtin_prefetch(next + i, 0, 2);
+    next += bytes;
+  }
+};
+
+// The rows of a tile, V vectors of each. The copy lies close: rows of a power-of-two length, a block of
+// columns at a time, would fall upon a fraction of the L1 cache's sets.
+constexpr int64_t kTileRows = 64;
+template <int V>
+struct TileRows {
+  static constexpr bool kCopies = V == kTiled;
+  HWY_ALIGN float copy[kCopies ? kTileRows * V * int64_t(hn::MaxLanes(Tag())) : 1];
+  const float* at;
+  int64_t stride, base;
+
+  TileRows(const RowLists& lists, const float* matrix, int64_t stride_, int64_t c)
+      : at(matrix + lists.base * stride_ + c), stride(stride_), base(lists.base) {
+    const int64_t floats = V * int64_t(hn::Lanes(Tag())),
+                  entries = lists.offset[lists.rows] - lists.offset[0];
+    if (!kCopies || stride == floats || lists.width > kTileRows || entries < kCopyPays * lists.width) return;
+    for (int64_t j = 0; j < lists.width; ++j)
+      std::memcpy(copy + j * floats, at + j * stride, size_t(floats) * 4);
+    at = copy;
+    stride = floats;
+  }
+  bool copied() const { return at == copy; }
+  const float* row(uint32_t index) const { return at + (int64_t(index) - base) * stride; }
+  float* row(uint32_t index) { return const_cast<float*>(at) + (int64_t(index) - base) * stride; }
+};
 
 // Calls block<V>(first column) for whole vectors and tail(first column) for what is left.
 template <class Block, class Tail>
@@ -69,7 +114,10 @@ struct AccumulateBlock {
   HWY_INLINE void run(int64_t c) const {
     const Tag d;
     const int64_t lanes = int64_t(hn::Lanes(d));
+    const TileRows<V> rows(lists, matrix, stride, c);
+    Ahead ahead(lists, matrix, stride, c);
     for (int64_t r = causal ? c + 1 : 0; r < lists.rows; ++r) {
+      ahead.step();
       const uint32_t begin = lists.offset[r], end = lists.offset[r + 1];
       if (begin == end) continue;
       float* sum = out + r * out_stride + c;
@@ -79,8 +127,8 @@ struct AccumulateBlock {
       BROOD_EACH_VECTOR(BROOD_LOAD)
 #undef BROOD_LOAD
       for (uint32_t k = begin; k < end; ++k) {
-        const float* row = matrix + lists.index[k] * stride + c;
-        if (prefetch && k + kAhead < end) Prefetch<V>(matrix + lists.index[k + kAhead] * stride + c);
+        const float* row = rows.row(lists.index[k]);
+        if (prefetch && k + kAhead < end) Prefetch<V>(rows.row(lists.index[k + kAhead]));
         const auto v = hn::Set(d, value[k]);
 #define BROOD_ADD(i) \
   if constexpr (i < V) s##i = hn::MulAdd(v, hn::LoadU(d, row + i * lanes), s##i);
@@ -156,7 +204,10 @@ struct DotBlock {
     const Tag d;
     const int64_t lanes = int64_t(hn::Lanes(d));
     const bool add = accumulate || c > 0;
+    const TileRows<V> rows(lists, matrix, stride, c);
+    Ahead ahead(lists, matrix, stride, c);
     for (int64_t r = 0; r < lists.rows; ++r) {
+      ahead.step();
       const uint32_t begin = lists.offset[r], end = lists.offset[r + 1];
       if (begin == end) continue;
       const float* step = steps + r * steps_stride + c;
@@ -168,13 +219,12 @@ struct DotBlock {
       for (uint32_t k = begin; k < end; k += 4) {
         // The last group repeats its last row, whose sums are then not used.
         const uint32_t last = end - 1;
-        const float* w0 = matrix + lists.index[k] * stride + c;
-        const float* w1 = matrix + lists.index[std::min(k + 1, last)] * stride + c;
-        const float* w2 = matrix + lists.index[std::min(k + 2, last)] * stride + c;
-        const float* w3 = matrix + lists.index[std::min(k + 3, last)] * stride + c;
+        const float* w0 = rows.row(lists.index[k]);
+        const float* w1 = rows.row(lists.index[std::min(k + 1, last)]);
+        const float* w2 = rows.row(lists.index[std::min(k + 2, last)]);
+        const float* w3 = rows.row(lists.index[std::min(k + 3, last)]);
         if (prefetch && k + 4 < end)
-          for (uint32_t p = k + 4; p < std::min(k + 8, end); ++p)
-            Prefetch<V>(matrix + lists.index[p] * stride + c);
+          for (uint32_t p = k + 4; p < std::min(k + 8, end); ++p) Prefetch<V>(rows.row(lists.index[p]));
         auto s0 = hn::Zero(d), s1 = s0, s2 = s0, s3 = s0;
 #define BROOD_ADD(i)                                         \
   if constexpr (i < V) {                                     \
@@ -187,11 +237,18 @@ struct DotBlock {
 #undef BROOD_ADD
         HWY_ALIGN float sums[4];
         SumFour(s0, s1, s2, s3, sums);
-        const uint32_t count = std::min<uint32_t>(4, end - k);
-        if (add)
-          for (uint32_t i = 0; i < count; ++i) out[k + i] += sums[i];
-        else
-          for (uint32_t i = 0; i < count; ++i) out[k + i] = sums[i];
+        const uint32_t count = end - k;
+        if (HWY_LIKELY(count >= 4)) {
+          const hn::CappedTag<float, 4> four;
+          for (size_t i = 0; i < 4; i += hn::Lanes(four)) {
+            const auto sum = hn::Load(four, sums + i);
+            hn::StoreU(add ? hn::Add(sum, hn::LoadU(four, out + k + i)) : sum, four, out + k + i);
+          }
+        } else {
+          out[k] = add ? out[k] + sums[0] : sums[0];
+          if (count > 1) out[k + 1] = add ? out[k + 1] + sums[1] : sums[1];
+          if (count > 2) out[k + 2] = add ? out[k + 2] + sums[2] : sums[2];
+        }
       }
     }
   }
@@ -228,7 +285,10 @@ struct ScatterBlock {
   HWY_INLINE void run(int64_t c) const {
     const Tag d;
     const int64_t lanes = int64_t(hn::Lanes(d));
+    TileRows<V> rows(lists, matrix, stride, c);
+    Ahead ahead(lists, matrix, stride, c);
     for (int64_t r = 0; r < lists.rows; ++r) {
+      ahead.step();
       const uint32_t begin = lists.offset[r], end = lists.offset[r + 1];
       if (begin == end) continue;
       const float* step = steps + r * steps_stride + c;
@@ -238,8 +298,8 @@ struct ScatterBlock {
       BROOD_EACH_VECTOR(BROOD_LOAD)
 #undef BROOD_LOAD
       for (uint32_t k = begin; k < end; ++k) {
-        float* row = matrix + lists.index[k] * stride + c;
-        if (prefetch && k + kAhead < end) Prefetch<V>(matrix + lists.index[k + kAhead] * stride + c);
+        float* row = rows.row(lists.index[k]);
+        if (prefetch && k + kAhead < end) Prefetch<V>(rows.row(lists.index[k + kAhead]));
         const auto v = hn::Set(d, value[k]);
 #define BROOD_ADD(i) \
   if constexpr (i < V) hn::StoreU(hn::MulAdd(v, t##i, hn::LoadU(d, row + i * lanes)), d, row + i * lanes);
@@ -247,6 +307,10 @@ struct ScatterBlock {
 #undef BROOD_ADD
       }
     }
+    if (rows.copied())
+      for (int64_t j = 0; j < lists.width; ++j)
+        std::memcpy(matrix + (lists.base + j) * stride + c, rows.copy + j * rows.stride,
+                    size_t(rows.stride) * sizeof(float));
   }
 };
 

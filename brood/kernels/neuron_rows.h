@@ -22,6 +22,8 @@ struct RowLists {
   int64_t rows;            // steps
   const uint32_t* offset;  // [rows + 1]: step r owns entries offset[r] .. offset[r+1]
   const uint32_t* index;   // rows of the matrix; entries are counted from 0 of this array
+  int64_t base, width;     // all indices lie in [base, base + width)
+  bool more;               // the rows that follow are wanted next: bring them near meanwhile
 };
 
 // stride: floats between the rows of the matrix. causal: out[r] is wanted in columns below r only, others may

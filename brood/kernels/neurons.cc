@@ -84,6 +84,7 @@ int64_t PackAwake(int64_t n, const float* x, uint32_t first, float* value, uint3
   for (; i + lanes <= n; i += lanes) {
     const auto v = hn::LoadU(d, x + i);
     const auto awake = hn::Gt(v, hn::Zero(d));
+    if (hn::AllFalse(d, awake)) continue;
     hn::CompressBlendedStore(v, awake, d, value + count);
     count += int64_t(hn::CompressBlendedStore(hn::Iota(du, first + uint32_t(i)), hn::RebindMask(du, awake),
                                               du, index + count));
@@ -92,6 +93,63 @@ int64_t PackAwake(int64_t n, const float* x, uint32_t first, float* value, uint3
     if (!(x[i] > 0)) continue;
     value[count] = x[i];
     index[count++] = first + uint32_t(i);
+  }
+  return count;
+}
+
+// One step of a tile, 64 neurons (a tile of the table) at a time: spread the values out, turn them all, keep
+// the pairs with a neuron awake. Returns the number of entries.
+uint32_t RotateStep(const RowLists& lists, int64_t step, const float* value, const float* angles,
+                    int64_t angle_tile, bool all, uint32_t* index, float* rotated) {
+  const hn::CappedTag<float, kRotaryPairs> d;
+  const hn::RebindToUnsigned<decltype(d)> du;
+  constexpr uint32_t kNeurons = 2 * kRotaryPairs;
+  const int64_t lanes = int64_t(hn::Lanes(d));
+  const auto zero = hn::Zero(d);
+  const uint32_t end = lists.offset[step + 1], base = uint32_t(lists.base);
+  uint32_t count = 0;
+  for (uint32_t k = lists.offset[step]; k < end;) {
+    const uint32_t tile = (lists.index[k] - base) / kNeurons, first = tile * kNeurons;
+    HWY_ALIGN float spread[kNeurons] = {};
+    for (; k < end && lists.index[k] - base < first + kNeurons; ++k)
+      spread[lists.index[k] - base - first] = value[k];
+    const float* angle = angles + tile * angle_tile;
+    for (int64_t i = 0; i < kRotaryPairs; i += lanes) {
+      hn::Vec<decltype(d)> even, odd;
+      hn::LoadInterleaved2(d, spread + 2 * i, even, odd);
+      const int64_t pairs = std::clamp<int64_t>(lists.width / 2 - (first / 2 + i), 0, lanes);
+      const auto awake = all ? hn::FirstN(d, size_t(pairs)) : hn::Or(hn::Gt(even, zero), hn::Gt(odd, zero));
+      const auto c = hn::LoadU(d, angle + i), s = hn::LoadU(d, angle + kRotaryPairs + i);
+      const auto turned_even = hn::NegMulAdd(odd, s, hn::Mul(even, c));
+      const auto turned_odd = hn::MulAdd(even, s, hn::Mul(odd, c));
+      const auto first_index = hn::Iota(du, first + 2 * uint32_t(i));
+      const auto even_index = hn::Add(first_index, hn::Iota(du, 0));
+      const auto kept = hn::Compress(even_index, hn::RebindMask(du, awake));
+      hn::StoreInterleaved2(hn::Compress(turned_even, awake), hn::Compress(turned_odd, awake), d,
+                            rotated + count);
+      hn::StoreInterleaved2(kept, hn::Add(kept, hn::Set(du, 1)), du, index + count);
+      count += 2 * uint32_t(hn::CountTrue(d, awake));
+    }
+  }
+  return count;
+}
+
+// One step of a tile without dropout. Returns the number of gated entries.
+uint32_t GateStep(uint32_t begin, uint32_t end, const uint32_t* from, const float* x, const float* y,
+                  uint32_t* index, float* value, uint32_t* place) {
+  const Tag d;
+  const hn::RebindToUnsigned<Tag> du;
+  const uint32_t lanes = uint32_t(hn::Lanes(d));
+  uint32_t count = 0;
+  for (uint32_t k = begin; k < end; k += lanes) {
+    const auto present = hn::FirstN(d, std::min(lanes, end - k));
+    const auto vy = hn::LoadU(d, y + k);
+    const auto open = hn::And(hn::Gt(vy, hn::Zero(d)), present);
+    const auto open_u = hn::RebindMask(du, open);
+    hn::StoreU(hn::Compress(hn::Mul(hn::LoadU(d, x + k), vy), open), d, value + count);
+    hn::StoreU(hn::Compress(hn::LoadU(du, from + k), open_u), du, index + count);
+    hn::StoreU(hn::Compress(hn::Iota(du, k), open_u), du, place + count);
+    count += uint32_t(hn::CountTrue(d, open));
   }
   return count;
 }
@@ -107,6 +165,8 @@ HWY_EXPORT(ReluMask);
 HWY_EXPORT(GateForward);
 HWY_EXPORT(GateBackward);
 HWY_EXPORT(PackAwake);
+HWY_EXPORT(RotateStep);
+HWY_EXPORT(GateStep);
 
 int64_t relu_count(int64_t n, float threshold, float* x) {
   return HWY_DYNAMIC_DISPATCH(ReluCount)(n, threshold, x);
@@ -141,9 +201,9 @@ namespace {
 // Calls visit(pair in the tile, even entry or −1, odd entry or −1) for each pair of step r with a neuron
 // awake.
 template <class Visit>
-void for_each_pair(const RowLists& lists, int64_t r, int64_t base, const Visit& visit) {
+void for_each_pair(const RowLists& lists, int64_t r, const Visit& visit) {
   for (uint32_t k = lists.offset[r]; k < lists.offset[r + 1];) {
-    const int64_t j = int64_t(lists.index[k]) - base, pair = j / 2;
+    const int64_t j = int64_t(lists.index[k]) - lists.base, pair = j / 2;
     if (j % 2 == 1) {
       visit(pair, -1, int64_t(k));
       k += 1;
@@ -172,36 +232,30 @@ struct RowAngles {
 
 }  // namespace
 
-void rotate_lists(const NeuronRotary& rotary, const RowLists& lists, const float* value, int64_t base,
-                  int64_t in_head, int64_t first, const RotatedTile& rotated, float* columns,
-                  int64_t columns_stride) {
+void rotate_lists(const NeuronRotary& rotary, const RowLists& lists, const float* value, int64_t in_head,
+                  int64_t first, bool all, RotatedTile& rotated, float* columns, int64_t columns_stride) {
+  const auto rotate_step = HWY_DYNAMIC_DISPATCH(RotateStep);
+  rotated.steps = lists.rows;
+  rotated.width = lists.width;
   uint32_t count = 0;
   for (int64_t r = 0; r < lists.rows; ++r) {
     rotated.offset[r] = count;
-    const RowAngles angles(rotary, first + r, in_head);
-    for_each_pair(lists, r, base, [&](int64_t pair, int64_t even, int64_t odd) {
-      const float* cosine = angles.cosine(pair);
-      const float c = cosine[0], s = cosine[kRotaryPairs];
-      const float a = even >= 0 ? value[even] : 0.0f, b = odd >= 0 ? value[odd] : 0.0f;
-      const float turned_even = a * c - b * s, turned_odd = b * c + a * s;
-      rotated.index[count] = uint32_t(2 * pair);
-      rotated.value[count++] = turned_even;
-      rotated.index[count] = uint32_t(2 * pair + 1);
-      rotated.value[count++] = turned_odd;
-      if (columns) {
-        columns[2 * pair * columns_stride + r] = turned_even;
-        columns[(2 * pair + 1) * columns_stride + r] = turned_odd;
-      }
-    });
+    const uint32_t added =
+        rotate_step(lists, r, value, RowAngles(rotary, first + r, in_head).cosine(0),
+                    rotary.rows * 2 * kRotaryPairs, all, rotated.index + count, rotated.value + count);
+    if (columns)
+      for (uint32_t k = count; k < count + added; ++k)
+        columns[rotated.index[k] * columns_stride + r] = rotated.value[k];
+    count += added;
   }
   rotated.offset[lists.rows] = count;
 }
 
-void rotate_lists_backward(const NeuronRotary& rotary, const RowLists& lists, int64_t base, int64_t in_head,
-                           int64_t first, const float* drotated, float* dvalue) {
+void rotate_lists_backward(const NeuronRotary& rotary, const RowLists& lists, int64_t in_head, int64_t first,
+                           const float* drotated, float* dvalue) {
   for (int64_t r = 0; r < lists.rows; ++r) {
     const RowAngles angles(rotary, first + r, in_head);
-    for_each_pair(lists, r, base, [&](int64_t pair, int64_t even, int64_t odd) {
+    for_each_pair(lists, r, [&](int64_t pair, int64_t even, int64_t odd) {
       const float* cosine = angles.cosine(pair);
       const float c = cosine[0], s = cosine[kRotaryPairs];
       const float a = drotated[0], b = drotated[1];
@@ -213,11 +267,23 @@ void rotate_lists_backward(const NeuronRotary& rotary, const RowLists& lists, in
 }
 
 int64_t gate_lists(const RowLists& lists, const float* x, const float* y, const Gating& gating,
-                   const GatedTile& gated) {
+                   GatedTile& gated) {
+  gated.steps = lists.rows;
+  gated.base = lists.base;
+  gated.width = lists.width;
+  const auto gate_step = HWY_DYNAMIC_DISPATCH(GateStep);
+  const bool plain = gating.dropout == 0 && !gating.all;
   uint32_t count = 0;
   int64_t above = 0;
   for (int64_t r = 0; r < lists.rows; ++r) {
     gated.offset[r] = count;
+    if (plain) {
+      const uint32_t added = gate_step(lists.offset[r], lists.offset[r + 1], lists.index, x, y,
+                                       gated.index + count, gated.value + count, gated.place + count);
+      count += added;
+      above += added;
+      continue;
+    }
     for (uint32_t k = lists.offset[r]; k < lists.offset[r + 1]; ++k) {
       // Written always, kept when gated: no branch, which half of the entries would mispredict.
       gated.index[count] = lists.index[k];

@@ -30,25 +30,28 @@ void drop_out(int64_t n, uint64_t seed, uint64_t first, float rate, float* x);
 // Appends those of x[0..n) that are above 0 and their indices first + i; returns how many.
 int64_t pack_awake(int64_t n, const float* x, uint32_t first, float* value, uint32_t* index);
 
+// Arrays of list entries are read and written in whole vectors: they have room for this many more.
+constexpr int64_t kListSlack = 64;
+
 // A tile's awake neurons after rotation: both members of every pair of which one is awake. Indices count from
-// the tile's first neuron. The capacity wanted is twice that of the list.
+// the tile's first neuron. Capacity: two for each entry and no more than a step has neurons, and kListSlack.
 struct RotatedTile {
-  int64_t steps;
+  int64_t steps, width;
   uint32_t* offset;  // [steps + 1]
   uint32_t* index;
   float* value;
-  RowLists lists() const { return {steps, offset, index}; }
+  RowLists lists() const { return {steps, offset, index, 0, width, false}; }
 };
 
-// lists: steps [0, rows) of the tile that begins at neuron `base` of the layer, which is neuron `in_head` of
-// its head; they are rows first + r of the chunk. columns, when not null, receives the tile turned on its
-// side, neuron-major: columns[j·columns_stride + r] of the awake pairs; the caller has cleared it.
-void rotate_lists(const NeuronRotary& rotary, const RowLists& lists, const float* value, int64_t base,
-                  int64_t in_head, int64_t first, const RotatedTile& rotated, float* columns,
-                  int64_t columns_stride);
+// lists: a tile that begins at neuron `in_head` of its head, a multiple of 64; its steps are rows first + r
+// of the chunk. columns, when not null, receives the tile turned on its side, neuron-major:
+// columns[j·columns_stride + r] of the awake pairs; the caller has cleared it. all: the lists name every
+// neuron, and pairs that are asleep are kept, too.
+void rotate_lists(const NeuronRotary& rotary, const RowLists& lists, const float* value, int64_t in_head,
+                  int64_t first, bool all, RotatedTile& rotated, float* columns, int64_t columns_stride);
 // Gradients of the rotated values, turned back and added to the gradients of the awake neurons.
-void rotate_lists_backward(const NeuronRotary& rotary, const RowLists& lists, int64_t base, int64_t in_head,
-                           int64_t first, const float* drotated, float* dvalue);
+void rotate_lists_backward(const NeuronRotary& rotary, const RowLists& lists, int64_t in_head, int64_t first,
+                           const float* drotated, float* dvalue);
 
 // How awake neurons are gated: z = x∘ReLU(y), dropout on z.
 struct Gating {
@@ -63,15 +66,15 @@ struct Gating {
 // The gated ones among the awake: offset and index as in lists; value is z, place the entry's place among the
 // awake. Capacity: that of the list. Returns how many have y > 0.
 struct GatedTile {
-  int64_t steps;
+  int64_t steps, base, width;
   uint32_t* offset;  // [steps + 1]
   uint32_t* index;
   float* value;
   uint32_t* place;
-  RowLists lists() const { return {steps, offset, index}; }
+  RowLists lists() const { return {steps, offset, index, base, width, true}; }
 };
 int64_t gate_lists(const RowLists& lists, const float* x, const float* y, const Gating& gating,
-                   const GatedTile& gated);
+                   GatedTile& gated);
 // dvalue holds dz of the gated: dx += dz∘y at their places, dvalue ← dy.
 void gate_lists_backward(const GatedTile& gated, const float* x, const float* y, const Gating& gating,
                          float* dvalue, float* dx);
