@@ -314,7 +314,8 @@ void SafetensorsFile::read_f32(const std::string& name, std::span<float> to, int
   if (!tensor) fail("{}: the tensor {} is missing", name_, shown(name));
   const auto wanted = int64_t(to.size());
   if (first < 0 || first > tensor->size() || wanted > tensor->size() - first)
-    fail("{}: {} has {} numbers, but {} are needed", name_, shown(name), tensor->size(), first + wanted);
+    fail("{}: {} has {} numbers, but {} are needed from index {} on", name_, shown(name), tensor->size(),
+         wanted, first);
   const std::byte* from = tensor->data + first * element_bytes(tensor->dtype);
   bool finite = false;
   if (tensor->dtype == "F32")
