@@ -39,7 +39,7 @@ void FillTable(int64_t pairs, double position, const double* frequency, float* c
   const int64_t lanes = int64_t(hn::Lanes(dd));
   HWY_ALIGN float cosine[8], sine[8], quarter[8];
   for (int64_t i = 0; i < pairs; i += lanes) {
-    const auto turns = hn::Mul(hn::Set(dd, position), hn::Load(dd, frequency + i));
+    const auto turns = hn::Mul(hn::Set(dd, position), hn::LoadU(dd, frequency + i));
     const auto whole = hn::Round(turns);
     const auto rest = hn::DemoteTo(d, hn::Mul(hn::Sub(turns, whole), hn::Set(dd, 1.5707963267948966)));
     auto s = hn::Zero(d), c = hn::Zero(d);
@@ -101,7 +101,7 @@ void rotary(int64_t B, int64_t T, int64_t heads, int64_t head_dim, const int64_t
   constexpr int64_t kRowsOfTask = 32;
   constexpr int64_t kInlineElements = 100'000;  // some 0.2 ns each
   // In quarter turns a step. Products of the ratio lose at most head_dim/2 roundings of a double.
-  HWY_ALIGN double frequency[kMaxHeadDim / 2 + 8] = {};
+  double frequency[kMaxHeadDim / 2 + 8] = {};
   const double ratio = std::pow(double(theta), -2.0 / double(head_dim));
   double value = inverse ? -0.6366197723675814 : 0.6366197723675814;  // 2/π
   for (int64_t i = 0; i < head_dim / 2; ++i, value *= ratio) frequency[i] = value;
