@@ -2,6 +2,7 @@
 #include "brood/kernels/matmul.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstdlib>
 #include <cstring>
 
@@ -20,8 +21,9 @@ namespace {
 constexpr int64_t kThreadedBytes = 256 << 10;
 // The same for products that compute: some 20 µs on one core.
 constexpr int64_t kThreadedFlops = 3'000'000;
-// A task of a large product: long enough (some 0.1 ms) that packing its operands is a small share.
-constexpr int64_t kTaskFlops = 16'000'000;
+// Packing costs a block of C its circumference, so blocks are near squares of this side or more; and no more
+// of them than many cores need, whatever the shape.
+constexpr int64_t kBlockSide = 192, kBlocks = 32;
 
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
@@ -67,18 +69,19 @@ void outer(int64_t M, int64_t N, int64_t K, const float* A, int64_t lda, const f
   });
 }
 
-// The grid of blocks of C: blocks as square as C allows (packing costs their circumference), near kTaskFlops.
+// The blocks into which C is cut.
 struct Grid {
   int64_t rows, columns;  // of a block
 };
 
-Grid grid(int64_t M, int64_t N, int64_t K) {
-  const int64_t area = std::max<int64_t>(64 * 64, kTaskFlops / (2 * K));
-  int64_t side = 64;
-  while ((side + 64) * (side + 64) <= area) side += 64;
-  const int64_t rows = std::min(M, side);
-  int64_t columns = std::max<int64_t>(64, area / rows / 64 * 64);
-  if (columns >= N) return {std::min(M, std::max<int64_t>(16, area / N / 16 * 16)), N};
+// Length of equal pieces of n near `wish`, a multiple of 16.
+int64_t piece(int64_t n, int64_t wish) { return ceil_div(ceil_div(n, ceil_div(n, wish)), 16) * 16; }
+
+Grid grid(int64_t M, int64_t N) {
+  const int64_t side = std::max(kBlockSide, int64_t(std::sqrt(double(M) * double(N) / double(kBlocks))));
+  // A flat C is cut along its long side only, into pieces of the same area.
+  const int64_t rows = piece(M, std::max(side, side * side / std::max<int64_t>(N, 64)));
+  const int64_t columns = piece(N, std::max(side, side * side / std::max<int64_t>(M, 64)));
   return {rows, columns};
 }
 
@@ -86,7 +89,7 @@ void dense(Order a_order, Order b_order, int64_t M, int64_t N, int64_t K, const 
            const float* B, int64_t ldb, bool accumulate, float* C, int64_t ldc) {
   if (2 * M * N * K < kThreadedFlops)
     return dense_block(a_order, b_order, M, N, K, A, lda, B, ldb, accumulate, C, ldc);
-  const Grid block = grid(M, N, K);
+  const Grid block = grid(M, N);
   const int64_t across = ceil_div(N, block.columns), down = ceil_div(M, block.rows);
   parallel(across * down, [&](int64_t task) {
     // Tasks that follow each other share the columns of C, and so the rows of B (the weights).
