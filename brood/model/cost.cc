@@ -51,13 +51,13 @@ StepCost step_cost(Model& model, Precision precision, int64_t position, const Aw
   StepCost cost;
   for (const Parameter& w : model.parameters().all()) {
     const bool table =
-        w.name == model.frame().embedding_name;  // one row of it is read, beside its use as a head
-    const int uses = w.open_uses - (table ? 1 : 0);
-    const double numbers =
-        double(w.size()) * uses * touched(w, awake) + (table ? double(model.frame().d_model) : 0);
-    const bool half = precision == Precision::kBf16 && !w.scan && w.value.shape().rank() == 2 && !table;
+        w.name ==
+        model.frame().embedding_name;  // one row of it is looked up, in f32, beside its use as a head
+    const double row = table ? double(model.frame().d_model) : 0;
+    const double numbers = double(w.size()) * (w.open_uses - (table ? 1 : 0)) * touched(w, awake);
+    const bool half = precision == Precision::kBf16 && !w.scan && w.value.shape().rank() == 2;
     cost.weights += numbers;
-    cost.weight_bytes += numbers * (half ? 2 : 4);
+    cost.weight_bytes += numbers * (half ? 2 : 4) + row * 4;
     cost.flops += 2 * numbers;
   }
   tape.start(false);  // forgets the recorded uses

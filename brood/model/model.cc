@@ -95,6 +95,10 @@ Var Model::forward(Tape& tape, State& state, std::span<const int32_t> tokens, in
 
   Var x =
       normalise(tape, embedding(tape, tokens, *embedding_), frame_.embedding_norm, nullptr, frame_.norm_eps);
+  // A pass that records nothing needs only x from one layer to the next: x moves here and the layer's memory
+  // is reused.
+  float* carried = tape.recording() ? nullptr : tape.arena().floats(x.size());
+  const Arena::Mark mark = tape.arena().mark();
   size_t next = 0;
   for (size_t layer = 0; layer < blocks_.size(); ++layer) {
     std::array<StateVar, 8> vars;
@@ -109,7 +113,8 @@ Var Model::forward(Tape& tape, State& state, std::span<const int32_t> tokens, in
             std::memset(t.value.f32() + b * size, 0, size_t(size) * sizeof(float));
       Var memory = tape.leaf(t.value.f32(), B, size);
       if (!t.in_place && !options.keep_state && !tape.recording()) {
-        // Operations that are not recorded write the final state over the initial one, which the caller wants kept.
+        // Operations that are not recorded write the final state over the initial one, which the caller wants
+        // kept.
         memory = tape.make(B, size, false);
         std::memcpy(memory.value(), t.value.f32(), size_t(t.value.bytes()));
       }
@@ -127,6 +132,13 @@ Var Model::forward(Tape& tape, State& state, std::span<const int32_t> tokens, in
       tape.at_end([v] { std::memcpy(v.in.value(), v.out.value(), size_t(v.in.size()) * sizeof(float)); });
     }
     next += n;
+    if (!tape.recording()) {
+      const int64_t rows = x.rows(), cols = x.cols();
+      std::memcpy(carried, x.value(), size_t(x.size()) * sizeof(float));
+      tape.finish();
+      tape.arena().release(mark);
+      x = tape.leaf(carried, rows, cols);
+    }
   }
   if (options.keep_state) {
     // Streams move on when the step is over: until then the recorded operations still see where they stood.

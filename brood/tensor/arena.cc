@@ -16,8 +16,13 @@ constexpr size_t kBlock = size_t(2) << 20;  // a huge page
 
 void* Arena::allocate(size_t bytes) {
   const size_t rounded = (bytes + kAlign - 1) / kAlign * kAlign;
-  if (blocks_.empty() || offset_ + rounded > blocks_.back().size) add_block(rounded);
-  std::byte* p = blocks_.back().memory.get() + offset_;
+  while (current_ < blocks_.size() && offset_ + rounded > blocks_[current_].size) {
+    full_ += offset_;
+    offset_ = 0;
+    ++current_;
+  }
+  if (current_ == blocks_.size()) add_block(rounded);
+  std::byte* p = blocks_[current_].memory.get() + offset_;
   offset_ += rounded;
   return p;
 }
@@ -29,8 +34,6 @@ float* Arena::zeros(int64_t n) {
 }
 
 void Arena::add_block(size_t bytes) {
-  full_ += offset_;
-  offset_ = 0;
   // Grow geometrically so that a long first step needs few blocks.
   const size_t wanted = std::max({bytes, kBlock, capacity() / 2});
   const size_t size = (wanted + kBlock - 1) / kBlock * kBlock;
@@ -44,10 +47,15 @@ void Arena::reset() {
   if (blocks_.size() > 1) {
     const size_t total = capacity();
     blocks_.clear();
-    offset_ = full_ = 0;
     add_block(total);
   }
-  offset_ = full_ = 0;
+  current_ = offset_ = full_ = 0;
+}
+
+void Arena::release(const Mark& mark) {
+  current_ = mark.block;
+  offset_ = mark.offset;
+  full_ = mark.full;
 }
 
 size_t Arena::used() const { return full_ + offset_; }

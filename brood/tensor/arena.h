@@ -24,6 +24,14 @@ class Arena {
   float* floats(int64_t n) { return allocate_array<float>(n); }
   float* zeros(int64_t n);
 
+  // What was handed out after mark() is taken back by release(); the memory is kept for what comes next. A
+  // pass that records nothing releases each layer's memory at once, and stays in cache.
+  struct Mark {
+    size_t block = 0, offset = 0, full = 0;
+  };
+  Mark mark() const { return {current_, offset_, full_}; }
+  void release(const Mark& mark);
+
   // Everything handed out since the last reset becomes invalid. If the step overflowed into several blocks,
   // they are merged into one of the whole size, so the next step of the same shape runs in one block.
   void reset();
@@ -38,8 +46,9 @@ class Arena {
   };
   void add_block(size_t bytes);
   std::vector<Block> blocks_;
-  size_t offset_ = 0;  // in the last block
-  size_t full_ = 0;    // bytes handed out from earlier blocks
+  size_t current_ = 0;  // the block that is being handed out
+  size_t offset_ = 0;   // in it
+  size_t full_ = 0;     // bytes handed out from earlier blocks
 };
 
 }  // namespace brood
