@@ -16,10 +16,11 @@
 HWY_BEFORE_NAMESPACE();
 namespace brood::kernels::HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
+namespace {
 
 // Sine and cosine of x for |x| <= π/4, within 1 ulp (coefficients of Cephes' sinf and cosf, Moshier 1989).
 template <class D, class V = hn::Vec<D>>
-HWY_INLINE void SineCosine(D d, V x, V& sine, V& cosine) {
+HWY_INLINE void sine_cosine(D d, V x, V& sine, V& cosine) {
   const V x2 = hn::Mul(x, x);
   V s = hn::Set(d, -1.9515295891e-4f);
   s = hn::MulAdd(s, x2, hn::Set(d, 8.3321608736e-3f));
@@ -33,7 +34,7 @@ HWY_INLINE void SineCosine(D d, V x, V& sine, V& cosine) {
 
 // Fills cosines[2i] = cosines[2i+1] = cos and sines[2i] = −sin, sines[2i+1] = sin of position·frequency[i]
 // quarter turns, for `pairs` (rounded up to a whole vector) frequencies.
-void FillTable(int64_t pairs, double position, const double* frequency, float* cosines, float* sines) {
+void fill_table(int64_t pairs, double position, const double* frequency, float* cosines, float* sines) {
   const hn::CappedTag<double, 8> dd;
   const hn::Rebind<float, decltype(dd)> d;
   const int64_t lanes = int64_t(hn::Lanes(dd));
@@ -43,7 +44,7 @@ void FillTable(int64_t pairs, double position, const double* frequency, float* c
     const auto whole = hn::Round(turns);
     const auto rest = hn::DemoteTo(d, hn::Mul(hn::Sub(turns, whole), hn::Set(dd, 1.5707963267948966)));
     auto s = hn::Zero(d), c = hn::Zero(d);
-    SineCosine(d, rest, s, c);
+    sine_cosine(d, rest, s, c);
     // whole mod 4 decides which of ±s, ±c are the sine and the cosine.
     const auto four = hn::Mul(hn::Set(dd, 4.0), hn::Floor(hn::Mul(whole, hn::Set(dd, 0.25))));
     hn::Store(hn::DemoteTo(d, hn::Sub(whole, four)), d, quarter);
@@ -62,7 +63,7 @@ void FillTable(int64_t pairs, double position, const double* frequency, float* c
 }
 
 // y = x∘cosines + (x with neighbours swapped)∘sines over one head.
-void RotateHead(int64_t head_dim, const float* cosines, const float* sines, const float* x, float* y) {
+void rotate_head(int64_t head_dim, const float* cosines, const float* sines, const float* x, float* y) {
   const hn::CappedTag<float, 16> d;
   const int64_t lanes = int64_t(hn::Lanes(d));
   int64_t i = 0;
@@ -79,21 +80,22 @@ void RotateHead(int64_t head_dim, const float* cosines, const float* sines, cons
 }
 
 // frequency is negative for the inverse.
-void RotateRow(int64_t heads, int64_t head_dim, int64_t position, const double* frequency, const float* x,
-               float* y) {
+void rotary_row(int64_t heads, int64_t head_dim, int64_t position, const double* frequency, const float* x,
+                float* y) {
   HWY_ALIGN float cosines[kMaxHeadDim], sines[kMaxHeadDim];
-  FillTable(head_dim / 2, double(position), frequency, cosines, sines);
+  fill_table(head_dim / 2, double(position), frequency, cosines, sines);
   for (int64_t h = 0; h < heads; ++h)
-    RotateHead(head_dim, cosines, sines, x + h * head_dim, y + h * head_dim);
+    rotate_head(head_dim, cosines, sines, x + h * head_dim, y + h * head_dim);
 }
 
+}  // namespace
 }  // namespace brood::kernels::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
 
 #if HWY_ONCE
 namespace brood::kernels {
 
-HWY_EXPORT(RotateRow);
+HWY_EXPORT(rotary_row);
 
 void rotary(int64_t B, int64_t T, int64_t heads, int64_t head_dim, const int64_t* positions, float theta,
             bool inverse, const float* x, int64_t x_stride, float* y, int64_t y_stride) {
@@ -106,7 +108,7 @@ void rotary(int64_t B, int64_t T, int64_t heads, int64_t head_dim, const int64_t
   double value = inverse ? -0.6366197723675814 : 0.6366197723675814;  // 2/π
   for (int64_t i = 0; i < head_dim / 2; ++i, value *= ratio) frequency[i] = value;
 
-  const auto rotate_row = HWY_DYNAMIC_DISPATCH(RotateRow);
+  const auto rotate_row = HWY_DYNAMIC_DISPATCH(rotary_row);
   const int64_t rows = B * T;
   auto task = [&](int64_t i) {
     for (int64_t row = i * kRowsOfTask; row < std::min(rows, (i + 1) * kRowsOfTask); ++row)

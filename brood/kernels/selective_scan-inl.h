@@ -99,7 +99,7 @@ HWY_INLINE V Power2(D d, V x) {
 // Calls function(d, i) for the vectors that cover channels [0, width): whole ones, then of 4 lanes, then of
 // one.
 template <class Function>
-HWY_INLINE void OverChannels(int64_t width, const Function& function) {
+HWY_INLINE void over_channels(int64_t width, const Function& function) {
   const hn::CappedTag<float, 16> d;
   const hn::CappedTag<float, 4> d4;
   const hn::CappedTag<float, 1> d1;
@@ -111,10 +111,10 @@ HWY_INLINE void OverChannels(int64_t width, const Function& function) {
 }
 
 // N rows of `width` channels; too short for calls of memcpy.
-inline void CopyRows(int64_t N, int64_t width, const float* from, int64_t from_stride, float* to,
-                     int64_t to_stride) {
+inline void copy_rows(int64_t N, int64_t width, const float* from, int64_t from_stride, float* to,
+                      int64_t to_stride) {
   for (int64_t n = 0; n < N; ++n) {
-    OverChannels(width, [&](auto d, int64_t i) HWY_ATTR {
+    over_channels(width, [&](auto d, int64_t i) HWY_ATTR {
       hn::StoreU(hn::LoadU(d, from + n * from_stride + i), d, to + n * to_stride + i);
     });
   }
@@ -133,7 +133,7 @@ struct ConstStates {
 // h_to = exp(ΔA)∘h_from + Δx B and y += C·h for one vector of channels (the pointers are at its first). When
 // kKeep, exp(ΔA) and exp(ΔA)∘h_from are left behind, N rows of kept_stride.
 template <bool kKeep, class D>
-HWY_INLINE void Advance(D d, int64_t N, ConstStates A, const float* delta, const float* dx,
+HWY_INLINE void advance(D d, int64_t N, ConstStates A, const float* delta, const float* dx,
                         const float* input, const float* output, ConstStates from, States to, float* y,
                         float* decays, float* kepts, int64_t kept_stride) {
   const auto delta2 = hn::Mul(hn::LoadU(d, delta), hn::Set(d, kLog2E));

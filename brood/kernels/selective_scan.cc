@@ -32,12 +32,13 @@ inline int64_t task_channels(const SelectiveScan& s) {
 
 HWY_BEFORE_NAMESPACE();
 namespace brood::kernels::HWY_NAMESPACE {
+namespace {
 
 // Δ, Δx and D x of the steps from `row`.
-void PrepareTile(const SelectiveScan& s, int64_t row, int64_t steps, int64_t begin, int64_t width,
-                 ScanTile<kTileSize>& tile) {
+void prepare_tile(const SelectiveScan& s, int64_t row, int64_t steps, int64_t begin, int64_t width,
+                  ScanTile<kTileSize>& tile) {
   const int64_t stride = task_channels(s);
-  OverChannels(width, [&](auto d, int64_t i) HWY_ATTR {
+  over_channels(width, [&](auto d, int64_t i) HWY_ATTR {
     const int64_t c = begin + i;
     const auto bias = hn::LoadU(d, s.delta_bias + c), skip = hn::LoadU(d, s.D + c);
     for (int64_t t = 0; t < steps; ++t) {
@@ -51,10 +52,10 @@ void PrepareTile(const SelectiveScan& s, int64_t row, int64_t steps, int64_t beg
   });
 }
 
-void WriteTile(const SelectiveScan& s, int64_t row, int64_t steps, int64_t begin, int64_t width,
-               const ScanTile<kTileSize>& tile, float* y) {
+void write_tile(const SelectiveScan& s, int64_t row, int64_t steps, int64_t begin, int64_t width,
+                const ScanTile<kTileSize>& tile, float* y) {
   const int64_t stride = task_channels(s);
-  OverChannels(width, [&](auto d, int64_t i) HWY_ATTR {
+  over_channels(width, [&](auto d, int64_t i) HWY_ATTR {
     for (int64_t t = 0; t < steps; ++t) {
       auto out = hn::LoadU(d, tile.y + t * stride + i);
       if (s.z != nullptr) {
@@ -67,7 +68,7 @@ void WriteTile(const SelectiveScan& s, int64_t row, int64_t steps, int64_t begin
 }
 
 // Rows lie C numbers apart, too far for the processor to guess the next one.
-HWY_INLINE void PrefetchStep(const SelectiveScan& s, int64_t row, int64_t c, const float* y) {
+HWY_INLINE void prefetch_step(const SelectiveScan& s, int64_t row, int64_t c, const float* y) {
   hwy::Prefetch(s.x + row * s.C + c);
   hwy::Prefetch(s.delta + row * s.C + c);
   if (s.z != nullptr) hwy::Prefetch(s.z + row * s.z_stride + c);
@@ -77,8 +78,8 @@ HWY_INLINE void PrefetchStep(const SelectiveScan& s, int64_t row, int64_t c, con
 // All steps of stream b for the channels [begin, end). States are brought together in h: rows C numbers apart
 // fall on few sets of the cache, and a load behind a store that is a multiple of 4096 bytes away waits for
 // it.
-void Forward(const SelectiveScan& s, int64_t b, int64_t begin, int64_t end, float* y, float* h_out,
-             float* checkpoints) {
+void scan_forward(const SelectiveScan& s, int64_t b, int64_t begin, int64_t end, float* y, float* h_out,
+                  float* checkpoints) {
   HWY_ALIGN float h_near[kScanMaxStates * kTaskChannels];
   HWY_ALIGN float a_near[kScanMaxStates * kTaskChannels];
   ScanTile<kTileSize> tile;
@@ -88,7 +89,7 @@ void Forward(const SelectiveScan& s, int64_t b, int64_t begin, int64_t end, floa
   const States h_end{h_out + b * s.N * s.C + begin, s.C};
   States h = h_end;
   if (s.T > kFewSteps) {
-    CopyRows(s.N, width, A.data, A.stride, a_near, stride);
+    copy_rows(s.N, width, A.data, A.stride, a_near, stride);
     A = {a_near, stride};
     h = {h_near, stride};
   }
@@ -97,34 +98,35 @@ void Forward(const SelectiveScan& s, int64_t b, int64_t begin, int64_t end, floa
     const int64_t steps = std::min(kScanCheckpoint, s.T - k * kScanCheckpoint);
     if (checkpoints != nullptr) {
       float* checkpoint = checkpoints + (b * tiles_of_stream(s) + k) * s.N * s.C + begin;
-      CopyRows(s.N, width, before.data, before.stride, checkpoint, s.C);
+      copy_rows(s.N, width, before.data, before.stride, checkpoint, s.C);
     }
-    PrepareTile(s, row, steps, begin, width, tile);
+    prepare_tile(s, row, steps, begin, width, tile);
     const bool another = (k + 2) * kScanCheckpoint <= s.T;
-    OverChannels(width, [&](auto d, int64_t i) HWY_ATTR {
+    over_channels(width, [&](auto d, int64_t i) HWY_ATTR {
       ConstStates from{before.data + i, before.stride};
       for (int64_t t = 0; t < steps; ++t) {
         const int64_t at = t * stride + i;
-        if (another) PrefetchStep(s, row + t + kScanCheckpoint, begin + i, y);
-        Advance<false>(d, s.N, {A.data + i, A.stride}, tile.delta + at, tile.dx + at,
+        if (another) prefetch_step(s, row + t + kScanCheckpoint, begin + i, y);
+        advance<false>(d, s.N, {A.data + i, A.stride}, tile.delta + at, tile.dx + at,
                        s.input + (row + t) * s.bc_stride, s.output + (row + t) * s.bc_stride, from,
                        {h.data + i, h.stride}, tile.y + at, nullptr, nullptr, 0);
         from = {h.data + i, h.stride};
       }
     });
     before = {h.data, h.stride};
-    WriteTile(s, row, steps, begin, width, tile, y);
+    write_tile(s, row, steps, begin, width, tile, y);
   }
-  if (s.T > kFewSteps) CopyRows(s.N, width, h_near, stride, h_end.data, h_end.stride);
+  if (s.T > kFewSteps) copy_rows(s.N, width, h_near, stride, h_end.data, h_end.stride);
 }
 
+}  // namespace
 }  // namespace brood::kernels::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
 
 #if HWY_ONCE
 namespace brood::kernels {
 
-HWY_EXPORT(Forward);
+HWY_EXPORT(scan_forward);
 
 int64_t selective_scan_checkpoint_size(const SelectiveScan& s) {
   return s.B * tiles_of_stream(s) * s.N * s.C;
@@ -132,7 +134,7 @@ int64_t selective_scan_checkpoint_size(const SelectiveScan& s) {
 
 void selective_scan_forward(const SelectiveScan& s, float* y, float* h_out, float* checkpoints) {
   BROOD_ASSERT(s.N >= 1 && s.N <= kScanMaxStates);
-  const auto forward = HWY_DYNAMIC_DISPATCH(Forward);
+  const auto forward = HWY_DYNAMIC_DISPATCH(scan_forward);
   for_every_scan_task(s, task_channels(s), [&](int64_t b, int64_t begin, int64_t end) {
     forward(s, b, begin, end, y, h_out, checkpoints);
   });

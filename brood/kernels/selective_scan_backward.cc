@@ -42,6 +42,7 @@ struct ScanPartials {
 
 HWY_BEFORE_NAMESPACE();
 namespace brood::kernels::HWY_NAMESPACE {
+namespace {
 
 constexpr int64_t kElements = kScanCheckpoint * kScanMaxStates * kSlot;
 
@@ -65,7 +66,7 @@ struct Segment {
 // What the gate makes of dy at step row + t: dy behind it, and the factor of y in dz, dy·silu'(z), where
 // silu'(z) = σ(z)(1 + z(1 − σ(z))).
 template <class D>
-HWY_INLINE void Gate(D d, const SelectiveScan& s, int64_t row, int64_t c, const float* dy, float* dy_scan,
+HWY_INLINE void gate(D d, const SelectiveScan& s, int64_t row, int64_t c, const float* dy, float* dy_scan,
                      float* dz_factor) {
   const auto one = hn::Set(d, 1.0f);
   const auto outer = hn::LoadU(d, dy + row * s.C + c);
@@ -77,9 +78,9 @@ HWY_INLINE void Gate(D d, const SelectiveScan& s, int64_t row, int64_t c, const 
 }
 
 // Everything of the steps from `row` that does not wait for the recurrence.
-void PrepareSegment(const SelectiveScan& s, int64_t row, int64_t steps, int64_t begin, int64_t width,
-                    const float* dy, Segment& segment) {
-  OverChannels(width, [&](auto d, int64_t i) HWY_ATTR {
+void prepare_segment(const SelectiveScan& s, int64_t row, int64_t steps, int64_t begin, int64_t width,
+                     const float* dy, Segment& segment) {
+  over_channels(width, [&](auto d, int64_t i) HWY_ATTR {
     const int64_t c = begin + i;
     const auto bias = hn::LoadU(d, s.delta_bias + c), skip = hn::LoadU(d, s.D + c);
     for (int64_t t = 0; t < steps; ++t) {
@@ -93,14 +94,14 @@ void PrepareSegment(const SelectiveScan& s, int64_t row, int64_t steps, int64_t 
       hn::StoreU(hn::Div(e, hn::Add(e, hn::Set(d, 1.0f))), d, segment.slope + at);
       hn::StoreU(hn::Mul(delta, x), d, segment.tile.dx + at);
       hn::StoreU(hn::Mul(skip, x), d, segment.tile.y + at);
-      Gate(d, s, row + t, c, dy, segment.dy + at, segment.dz_factor + at);
+      gate(d, s, row + t, c, dy, segment.dy + at, segment.dz_factor + at);
     }
   });
 }
 
 // Rows lie C numbers apart, too far for the processor to guess the next one.
-HWY_INLINE void PrefetchStep(const SelectiveScan& s, int64_t row, int64_t c, const float* dy,
-                             const SelectiveScanGradients& g) {
+HWY_INLINE void prefetch_step(const SelectiveScan& s, int64_t row, int64_t c, const float* dy,
+                              const SelectiveScanGradients& g) {
   hwy::Prefetch(s.x + row * s.C + c);
   hwy::Prefetch(s.delta + row * s.C + c);
   hwy::Prefetch(dy + row * s.C + c);
@@ -113,15 +114,15 @@ HWY_INLINE void PrefetchStep(const SelectiveScan& s, int64_t row, int64_t c, con
 // Runs the vector of channels at i of the task forward again from h_in, and calls for the rows of the tile
 // before.
 template <class D>
-void Recompute(D d, const SelectiveScan& s, int64_t row, int64_t steps, int64_t begin, int64_t i,
+void recompute(D d, const SelectiveScan& s, int64_t row, int64_t steps, int64_t begin, int64_t i,
                const float* h_in, const float* dy, const SelectiveScanGradients& g, Segment& segment) {
   HWY_ALIGN float h[kScanMaxStates * kSlot];
   for (int64_t n = 0; n < s.N; ++n) hn::Store(hn::LoadU(d, h_in + n * s.C), d, h + n * kSlot);
   const bool more = row % s.T != 0;
   for (int64_t t = 0; t < steps; ++t) {
     const int64_t at = t * kTaskChannels + i;
-    if (more) PrefetchStep(s, row + t - kScanCheckpoint, begin + i, dy, g);
-    Advance<true>(d, s.N, {segment.A + i, kTaskChannels}, segment.tile.delta + at, segment.tile.dx + at,
+    if (more) prefetch_step(s, row + t - kScanCheckpoint, begin + i, dy, g);
+    advance<true>(d, s.N, {segment.A + i, kTaskChannels}, segment.tile.delta + at, segment.tile.dx + at,
                   s.input + (row + t) * s.bc_stride, s.output + (row + t) * s.bc_stride, {h, kSlot},
                   {h, kSlot}, segment.tile.y + at, segment.decay + t * s.N * kSlot,
                   segment.kept + t * s.N * kSlot, kSlot);
@@ -131,8 +132,8 @@ void Recompute(D d, const SelectiveScan& s, int64_t row, int64_t steps, int64_t 
 // Back over the same steps for K states from n: e and dA stay in registers, the sums over states go through
 // memory.
 template <int K, class D>
-HWY_INLINE void ReverseStates(D d, const SelectiveScan& s, int64_t row, int64_t steps, int64_t i, int64_t n,
-                              Segment& segment, float* through_input, float* through_decay) {
+HWY_INLINE void reverse_states(D d, const SelectiveScan& s, int64_t row, int64_t steps, int64_t i, int64_t n,
+                               Segment& segment, float* through_input, float* through_decay) {
   using Vec = hn::Vec<D>;
   Vec e[K], dA[K];
   for (int k = 0; k < K; ++k) {
@@ -171,12 +172,12 @@ HWY_INLINE void ReverseStates(D d, const SelectiveScan& s, int64_t row, int64_t 
 }
 
 template <class D>
-HWY_INLINE void AddTo(D d, hn::Vec<D> value, float* to) {
+HWY_INLINE void add_into(D d, hn::Vec<D> value, float* to) {
   hn::StoreU(hn::Add(value, hn::LoadU(d, to)), d, to);
 }
 
 template <class D>
-void Reverse(D d, const SelectiveScan& s, int64_t row, int64_t steps, int64_t begin, int64_t i,
+void reverse(D d, const SelectiveScan& s, int64_t row, int64_t steps, int64_t begin, int64_t i,
              const SelectiveScanGradients& g, Segment& segment, float* dD, float* dbias) {
   HWY_ALIGN float through_input[kScanCheckpoint * kSlot];  // Σ g B
   HWY_ALIGN float through_decay[kScanCheckpoint * kSlot];  // Σ A g h̃
@@ -186,8 +187,8 @@ void Reverse(D d, const SelectiveScan& s, int64_t row, int64_t steps, int64_t be
   }
   int64_t n = 0;
   for (; n + 4 <= s.N; n += 4)
-    ReverseStates<4>(d, s, row, steps, i, n, segment, through_input, through_decay);
-  for (; n < s.N; ++n) ReverseStates<1>(d, s, row, steps, i, n, segment, through_input, through_decay);
+    reverse_states<4>(d, s, row, steps, i, n, segment, through_input, through_decay);
+  for (; n < s.N; ++n) reverse_states<1>(d, s, row, steps, i, n, segment, through_input, through_decay);
 
   const int64_t c = begin + i;
   const auto skip = hn::LoadU(d, s.D + c);
@@ -202,10 +203,11 @@ void Reverse(D d, const SelectiveScan& s, int64_t row, int64_t steps, int64_t be
     const auto ddelta = hn::Mul(hn::MulAdd(x, by_input, by_decay), hn::LoadU(d, segment.slope + at));
     if (g.z != nullptr && s.z != nullptr) {
       const auto dz = hn::Mul(hn::LoadU(d, segment.dz_factor + at), hn::LoadU(d, segment.tile.y + at));
-      AddTo(d, dz, g.z + (row + t) * g.z_stride + c);
+      add_into(d, dz, g.z + (row + t) * g.z_stride + c);
     }
-    if (g.x != nullptr) AddTo(d, hn::MulAdd(skip, dy, hn::Mul(delta, by_input)), g.x + (row + t) * s.C + c);
-    if (g.delta != nullptr) AddTo(d, ddelta, g.delta + (row + t) * s.C + c);
+    if (g.x != nullptr)
+      add_into(d, hn::MulAdd(skip, dy, hn::Mul(delta, by_input)), g.x + (row + t) * s.C + c);
+    if (g.delta != nullptr) add_into(d, ddelta, g.delta + (row + t) * s.C + c);
     sum_bias = hn::Add(sum_bias, ddelta);
     sum_d = hn::MulAdd(dy, x, sum_d);
   }
@@ -214,7 +216,7 @@ void Reverse(D d, const SelectiveScan& s, int64_t row, int64_t steps, int64_t be
 }
 
 // to[j] = the sum of the kSlot numbers of slot j, for 4 slots.
-HWY_INLINE void FoldFour(const float* slots, float* to) {
+HWY_INLINE void fold_four(const float* slots, float* to) {
 #if HWY_TARGET == HWY_SCALAR
   for (int64_t j = 0; j < 4; ++j) to[j] = slots[j * kSlot];  // one lane
 #else
@@ -232,38 +234,38 @@ HWY_INLINE void FoldFour(const float* slots, float* to) {
 }
 
 // The per-lane sums of `count` (rounded up to 4) slots into as many numbers.
-void FoldLanes(int64_t count, const float* slots, float* to) {
+void fold_lanes(int64_t count, const float* slots, float* to) {
   for (int64_t i = 0; i < count; i += 4) {
     HWY_ALIGN float four[4];
-    FoldFour(slots + i * kSlot, four);
+    fold_four(slots + i * kSlot, four);
     std::copy_n(four, std::min<int64_t>(4, count - i), to + i);
   }
 }
 
-void BackwardSegment(const SelectiveScan& s, int64_t row, int64_t steps, int64_t begin, int64_t width,
-                     const float* h_in, const float* dy, const SelectiveScanGradients& g, float* dD,
-                     float* dbias, Segment& segment) {
+void backward_segment(const SelectiveScan& s, int64_t row, int64_t steps, int64_t begin, int64_t width,
+                      const float* h_in, const float* dy, const SelectiveScanGradients& g, float* dD,
+                      float* dbias, Segment& segment) {
   const int64_t slots = (steps * s.N + 3) / 4 * 4;
   std::fill_n(segment.input, slots * kSlot, 0.0f);
   std::fill_n(segment.output, slots * kSlot, 0.0f);
-  PrepareSegment(s, row, steps, begin, width, dy, segment);
-  OverChannels(width, [&](auto d, int64_t i) HWY_ATTR {
-    Recompute(d, s, row, steps, begin, i, h_in + begin + i, dy, g, segment);
-    Reverse(d, s, row, steps, begin, i, g, segment, dD, dbias);
+  prepare_segment(s, row, steps, begin, width, dy, segment);
+  over_channels(width, [&](auto d, int64_t i) HWY_ATTR {
+    recompute(d, s, row, steps, begin, i, h_in + begin + i, dy, g, segment);
+    reverse(d, s, row, steps, begin, i, g, segment, dD, dbias);
   });
 }
 
-void AddRows(int64_t N, int64_t width, const float* from, float* to, int64_t to_stride) {
+void add_rows(int64_t N, int64_t width, const float* from, float* to, int64_t to_stride) {
   for (int64_t n = 0; n < N; ++n) {
-    OverChannels(width, [&](auto d, int64_t i) HWY_ATTR {
-      AddTo(d, hn::LoadU(d, from + n * kTaskChannels + i), to + n * to_stride + i);
+    over_channels(width, [&](auto d, int64_t i) HWY_ATTR {
+      add_into(d, hn::LoadU(d, from + n * kTaskChannels + i), to + n * to_stride + i);
     });
   }
 }
 
-void Backward(const SelectiveScan& s, int64_t b, int64_t begin, int64_t end, const float* checkpoints,
-              const float* dy, const float* dh_out, const SelectiveScanGradients& g,
-              const ScanPartials& partials) {
+void scan_backward(const SelectiveScan& s, int64_t b, int64_t begin, int64_t end, const float* checkpoints,
+                   const float* dy, const float* dh_out, const SelectiveScanGradients& g,
+                   const ScanPartials& partials) {
   Segment segment;
   const int64_t width = end - begin;
   for (int64_t n = 0; n < s.N; ++n) {
@@ -274,7 +276,7 @@ void Backward(const SelectiveScan& s, int64_t b, int64_t begin, int64_t end, con
     else
       std::copy_n(dh_out + (b * s.N + n) * s.C + begin, width, e);
   }
-  CopyRows(s.N, width, s.A + begin, s.C, segment.A, kTaskChannels);
+  copy_rows(s.N, width, s.A + begin, s.C, segment.A, kTaskChannels);
   float* dD = partials.D + b * s.C;
   float* dbias = partials.delta_bias + b * s.C;
   std::fill(dD + begin, dD + end, 0.0f);
@@ -286,24 +288,25 @@ void Backward(const SelectiveScan& s, int64_t b, int64_t begin, int64_t end, con
     const int64_t row = b * s.T + k * kScanCheckpoint;
     const int64_t steps = std::min(kScanCheckpoint, s.T - k * kScanCheckpoint);
     const float* h_in = checkpoints + (b * tiles + k) * s.N * s.C;
-    BackwardSegment(s, row, steps, begin, width, h_in, dy, g, dD, dbias, segment);
-    FoldLanes(steps * s.N, segment.input, partials.input + task + row * s.N);
-    FoldLanes(steps * s.N, segment.output, partials.output + task + row * s.N);
+    backward_segment(s, row, steps, begin, width, h_in, dy, g, dD, dbias, segment);
+    fold_lanes(steps * s.N, segment.input, partials.input + task + row * s.N);
+    fold_lanes(steps * s.N, segment.output, partials.output + task + row * s.N);
   }
   if (s.B > 1)
-    CopyRows(s.N, width, segment.dA, kTaskChannels, partials.A + b * s.N * s.C + begin, s.C);
+    copy_rows(s.N, width, segment.dA, kTaskChannels, partials.A + b * s.N * s.C + begin, s.C);
   else if (g.A != nullptr)
-    AddRows(s.N, width, segment.dA, g.A + begin, s.C);
-  if (g.h_in != nullptr) AddRows(s.N, width, segment.e, g.h_in + b * s.N * s.C + begin, s.C);
+    add_rows(s.N, width, segment.dA, g.A + begin, s.C);
+  if (g.h_in != nullptr) add_rows(s.N, width, segment.e, g.h_in + b * s.N * s.C + begin, s.C);
 }
 
+}  // namespace
 }  // namespace brood::kernels::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
 
 #if HWY_ONCE
 namespace brood::kernels {
 
-HWY_EXPORT(Backward);
+HWY_EXPORT(scan_backward);
 
 namespace {
 
@@ -339,7 +342,7 @@ void selective_scan_backward(const SelectiveScan& s, const float* checkpoints, c
   partials.A = partials.output + tasks_of_stream(s) * s.B * s.T * s.N;
   partials.D = partials.A + s.B * s.N * s.C;
   partials.delta_bias = partials.D + s.B * s.C;
-  const auto backward = HWY_DYNAMIC_DISPATCH(Backward);
+  const auto backward = HWY_DYNAMIC_DISPATCH(scan_backward);
   for_every_scan_task(s, kTaskChannels, [&](int64_t b, int64_t begin, int64_t end) {
     backward(s, b, begin, end, checkpoints, dy, dh_out, g, partials);
   });
