@@ -39,7 +39,6 @@ bench: deps-bench
 
 fuzz: deps-ci
 	@cmake --preset fuzz $(CCACHE) >/dev/null
-	@cmake --build build-fuzz -j $(JOBS)
 	@tests/fuzz/run.sh build-fuzz $(SECONDS)
 
 format: deps-ci

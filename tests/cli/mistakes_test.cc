@@ -1,0 +1,155 @@
+// What the program says to mistakes, and to the odd but right.
+#include <cmath>
+#include <cstring>
+
+#include "tests/cli/program.h"
+
+namespace brood::test {
+namespace {
+
+TEST(Help, EveryVerbTeachesByExample) {
+  for (const char* verb : {"live", "train", "eval", "talk", "speed", "info"}) {
+    const Result result = run({verb, "--help"});
+    EXPECT_EQ(result.code, 0);
+    EXPECT_NE(result.out.find("Examples:\n  brood " + std::string(verb)), std::string::npos) << result.out;
+    for (const char* option : {"--threads", "--seed", "--json"}) {
+      EXPECT_NE(result.out.find(option), std::string::npos) << verb << " has no " << option;
+    }
+  }
+}
+
+TEST(Help, NoVerbOrAnUnknownOneIsAMistake) {
+  EXPECT_EQ(run({}).code, 2);
+  expect_refused(run({"dream"}), "dream");
+  expect_refused(run({"live", "--model", "mamba-s", "--chunk", "zero"}), "--chunk");
+  expect_refused(run({"live"}), "--model");
+}
+
+TEST(Mistakes, AreNamedInOneSentence) {
+  const Folder folder;
+  const std::string text = folder.write("text", some_text(300));
+  const std::string tiny = folder.write("tiny.json", kTinyMamba);
+  const std::string absent = folder / "absent";
+  expect_refused(run({"live", "--model", tiny, "--in", absent}), "absent");
+  expect_refused(run({"train", "--model", tiny, "--data", absent}), "absent");
+  expect_refused(run({"eval", tiny, "--data", absent}), "absent");
+  expect_refused(run({"live", "--model", "mamba-x", "--in", text}), "mamba-x");
+  expect_refused(run({"talk", "no-such-model", "--prompt", "a"}), "no-such-model");
+  expect_refused(
+      run({"live", "--model", folder.write("torn.json", R"({"architecture": "mamba", )"), "--in", text}),
+      "torn.json");
+  expect_refused(run({"live", "--model",
+                      folder.write("key.json", R"({"architecture": "mamba", "d_modal": 16})"), "--in", text}),
+                 "d_modal");
+  expect_refused(
+      run({"live", "--model", folder.write("shape.json", R"({"architecture": "mamba", "d_model": -3})"),
+           "--in", text}),
+      "d_model");
+  const std::string few =
+      folder.write("few.json", R"({"architecture": "mamba", "d_model": 16, "vocab_size": 50})");
+  for (const auto& words : std::vector<std::vector<std::string>>{{"live", "--model", few, "--in", text},
+                                                                 {"train", "--model", few, "--data", text},
+                                                                 {"eval", few, "--data", text},
+                                                                 {"talk", few, "--prompt", "a"}}) {
+    expect_refused(run(words), "50");
+  }
+  expect_refused(run({"train", "--model", tiny, "--data", text, "--context", "4096"}), "4096");
+  expect_refused(run({"speed", "--model", tiny, "--activity", "0.1"}), "mamba");
+}
+
+TEST(Mistakes, AFolderThatCannotBeWrittenIsKnownAtOnce) {
+  const Folder folder;
+  const std::string text = folder.write("text", some_text(300));
+  const std::string tiny = folder.write("tiny.json", kTinyMamba);
+  const std::string under_a_file = text + "/model";
+  expect_refused(run({"live", "--model", tiny, "--in", text, "--save", under_a_file}), under_a_file);
+  expect_refused(run({"train", "--model", tiny, "--data", text, "--save", under_a_file}), under_a_file);
+}
+
+TEST(Mistakes, NotANumberInACheckpointIsRefused) {
+  const Folder folder;
+  const std::string text = folder.write("text", some_text(300));
+  const std::string tiny = folder.write("tiny.json", kTinyMamba), model = folder / "model";
+  ASSERT_EQ(run({"live", "--model", tiny, "--in", text, "--save", model}).code, 0);
+  std::string bytes = read_file(model + "/model.safetensors");
+  const float nan = std::nanf("");
+  std::memcpy(bytes.data() + bytes.size() - sizeof(nan), &nan, sizeof(nan));
+  folder.write("model/model.safetensors", bytes);
+  expect_refused(run({"talk", model, "--prompt", "a"}), "model");
+  folder.write("model/model.safetensors", bytes.substr(0, bytes.size() / 2));
+  expect_refused(run({"talk", model, "--prompt", "a"}), "model.safetensors");
+}
+
+TEST(Odd, NothingOneByteAndNoiseAreStreams) {
+  const Folder folder;
+  const std::string tiny = folder.write("tiny.json", kTinyMamba);
+  std::string noise(5000, '\0');
+  uint32_t chance = 1;
+  for (char& c : noise) c = char((chance = chance * 1664525 + 1013904223) >> 24);
+  for (const std::string& bytes : {std::string(), std::string("x"), noise}) {
+    const std::string in = folder.write("in", bytes);
+    const Result live = run({"live", "--model", tiny, "--in", in, "--save", folder / "m", "--json"});
+    ASSERT_EQ(live.code, 0) << live.err;
+    EXPECT_EQ(live.json().at("bytes"), bytes.size());
+    EXPECT_TRUE(live.json().at("bits_per_byte").is_number());
+    if (bytes.size() == 1) EXPECT_NEAR(live.json().at("bits_per_byte").get<double>(), 8.0, 1e-6);
+    if (bytes.size() > 1) EXPECT_NEAR(live.json().at("bits_per_byte").get<double>(), 8.0, 0.5);
+    EXPECT_EQ(run({"eval", folder / "m", "--data", in, "--json"}).json().at("bytes"), bytes.size());
+    const Result talk = run({"talk", folder / "m", "--prompt", "", "-n", "10", "--json"});
+    EXPECT_EQ(talk.json().at("bytes"), 10);
+  }
+}
+
+TEST(Odd, AFolderStandsForItsText) {
+  const Folder folder;
+  const std::string tiny = folder.write("tiny.json", kTinyMamba);
+  std::filesystem::create_directory(folder / "tree");
+  folder.write("tree/a", "hello ");
+  folder.write("tree/b", "world");
+  folder.write("tree/c", std::string("\0\1\2", 3));
+  const Result result = run({"live", "--model", tiny, "--in", folder / "tree", "--json"});
+  EXPECT_EQ(result.json().at("bytes"), 11) << result.err;
+}
+
+TEST(Odd, AFullDiskLeavesTheOldModel) {
+  const Folder folder;
+  const std::string text = folder.write("text", some_text(2000)), model = folder / "model";
+  const std::string tiny = folder.write("tiny.json", kTinyMamba);
+  ASSERT_EQ(run({"live", "--model", tiny, "--in", text, "--save", model}).code, 0);
+  const std::string before = read_file(model + "/model.safetensors");
+  Surroundings full;
+  full.largest_file = long(before.size() / 2);
+  const Result live = run({"live", "--model", model, "--in", text, "--save", model}, full);
+  EXPECT_EQ(live.code, 2);
+  EXPECT_NE(live.err.find(model), std::string::npos) << live.err;
+  EXPECT_EQ(read_file(model + "/model.safetensors"), before);
+  EXPECT_EQ(run({"eval", model, "--data", text}).code, 0);
+}
+
+TEST(Odd, AReaderThatLeavesIsNoFailure) {
+  const Folder folder;
+  const std::string tiny = folder.write("tiny.json", kTinyMamba);
+  int ends[2];
+  ASSERT_EQ(::pipe(ends), 0);
+  Surroundings around;
+  around.output_pipe = ends[1];
+  Process talk({"talk", tiny, "--prompt", "a", "-n", "100000000"}, around);
+  ::close(ends[1]);
+  char some[10];
+  ASSERT_GT(::read(ends[0], some, sizeof(some)), 0);
+  ::close(ends[0]);
+  const Result result = talk.wait();
+  EXPECT_EQ(result.code, 0);
+  EXPECT_EQ(result.err, "");
+}
+
+TEST(Odd, OutputThatCannotBeWrittenIsAFailure) {
+  Surroundings around;
+  around.output = "/dev/full";
+  const Result result = run({"info"}, around);
+  EXPECT_EQ(result.code, 2);
+  EXPECT_NE(result.err.find("standard output"), std::string::npos) << result.err;
+}
+
+}  // namespace
+}  // namespace brood::test
