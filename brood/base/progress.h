@@ -37,7 +37,7 @@ class ProgressLine {
 };
 
 std::string duration_text(
-    double seconds);  // "41 s", "3 min 05 s", "2 h 07 min"; "?" when it is not known (negative)
+    double seconds);  // "0.4 s", "41 s", "3 min 05 s", "2 h 07 min"; "?" when it is not known (negative)
 std::string bytes_text(double bytes);  // "512 B", "1.09 MB": powers of 1000
 
 }  // namespace brood

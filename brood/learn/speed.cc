@@ -241,7 +241,9 @@ Speed measure_speed(Model& model, const SpeedSettings& settings) {
   speed.most = *std::max_element(rates.begin(), rates.end());
 
   const double parameters = double(model.parameter_count());
-  const StepCost cost = step_cost(model, settings.precision, settings.depth, speed.awake);
+  const bool dense =
+      model.config().value("sparse", "") == "never";  // every neuron is computed, asleep or not
+  const StepCost cost = step_cost(model, settings.precision, settings.depth, dense ? Awake{} : speed.awake);
   add_cost(cost, settings, double(what == What::kTrain ? settings.batch * T : T), parameters, speed);
   speed.limited_by_memory = what == What::kDecode || what == What::kLive;
   const double element = settings.precision == Precision::kBf16 ? 2 : 4;
