@@ -2,11 +2,14 @@
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <exception>
 #include <iostream>
+#include <iterator>
 #include <new>
 #include <string>
-#include <thread>
+#include <utility>
+#include <vector>
 
 #include "brood/base/error.h"
 #include "brood/base/threads.h"
@@ -58,6 +61,18 @@ int parse_failed(const CLI::App& program, const CLI::ParseError& error) {
   return kUserError;
 }
 
+bool is_verb(const std::string& word) {
+  return std::any_of(std::begin(kVerbs), std::end(kVerbs),
+                     [&](const Verb& verb) { return verb.name == word; });
+}
+
+int unknown_verb(const std::string& word) {
+  std::string known;
+  for (const Verb& verb : kVerbs) known += fmt::format("{}{}", known.empty() ? "" : ", ", verb.name);
+  say(fmt::format("brood: there is no verb {}; there are {} (brood --help shows them)", word, known));
+  return kUserError;
+}
+
 int act(const Action& action, const Common& common) {
   try {
     if (common.threads > 0) ThreadPool::instance().resize(common.threads);
@@ -93,6 +108,7 @@ int run(int argc, char** argv) {
     say(program.help());
     return kUserError;
   }
+  if (argv[1][0] != '-' && !is_verb(argv[1])) return unknown_verb(argv[1]);
   try {
     program.parse(argc, argv);
   } catch (const CLI::Success& asked) {  // --help, --version

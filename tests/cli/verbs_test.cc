@@ -66,7 +66,7 @@ TEST_F(Verbs, LiveGoesOnWhereItStopped) {
   ASSERT_EQ(run({"live", "--model", tiny, "--in", first, "--save", folder / "twice"}).code, 0);
   ASSERT_EQ(run({"live", "--model", folder / "twice", "--in", rest, "--save", folder / "twice"}).code, 0);
   for (const char* file : {"/model.safetensors", "/state.safetensors"}) {
-    EXPECT_EQ(read_file((folder / "once") + file), read_file((folder / "twice") + file)) << file;
+    EXPECT_TRUE(tensors_of((folder / "once") + file) == tensors_of((folder / "twice") + file)) << file;
   }
 }
 
@@ -82,8 +82,9 @@ TEST_F(Verbs, ResultsDependOnTheSeedAloneNotOnThreads) {
                      "--steps", "5", "--context", "32", "--save", folder / "t"})
                     .code,
                 0);
-      return std::vector{read_file(folder / "l/model.safetensors"), read_file(folder / "l/state.safetensors"),
-                         read_file(folder / "t/model.safetensors")};
+      return std::vector{tensors_of(folder / "l/model.safetensors"),
+                         tensors_of(folder / "l/state.safetensors"),
+                         tensors_of(folder / "t/model.safetensors")};
     };
     const auto one = files("1", "7");
     EXPECT_FALSE(one[0].empty());
@@ -138,12 +139,13 @@ TEST_F(Verbs, ResumedTrainingIsTheSameTraining) {
       std::filesystem::remove_all(folder / "thrice");
       train("30", folder / "once");
       for (const char* steps : {"7", "23", "30"}) train(steps, folder / "thrice");
-      EXPECT_EQ(read_file(folder / "once/model.safetensors"), read_file(folder / "thrice/model.safetensors"))
+      EXPECT_TRUE(tensors_of(folder / "once/model.safetensors") ==
+                  tensors_of(folder / "thrice/model.safetensors"))
           << way;
     }
   }
-  expect_refused(run({"train", "--model", tiny, "--data", text, "--context", "16", "--save", folder / "once",
-                      "--resume"}),
+  expect_refused(run({"train", "--model", tiny, "--data", text, "--context", "16", "--batch", "3", "--save",
+                      folder / "once", "--resume"}),
                  "context");
 }
 
@@ -162,7 +164,7 @@ TEST_F(Verbs, TalkWritesAsManyBytesAsAsked) {
   const Result result = greedy();
   ASSERT_EQ(result.code, 0) << result.err;
   EXPECT_EQ(result.json().at("bytes"), 40);
-  EXPECT_EQ(result.out, greedy().out);
+  EXPECT_EQ(result.json().at("text"), greedy().json().at("text"));
   const Result plain = run({"talk", tiny, "--prompt", "the ", "-n", "40", "--temperature", "0"});
   EXPECT_EQ(plain.out.size(), 41u) << "the bytes and a line's end";
   Surroundings around;
