@@ -92,15 +92,66 @@ T* row_of(const Attention& a, int64_t b, int64_t r, T* x, int64_t stride) {
   return x + (b * a.T + r / a.heads) * stride + r % a.heads * a.head_dim;
 }
 
+// to(i)[r] (+)= scale·from(r)[i] for 0 <= r < rows, 0 <= i < cols, where from and to give the beginning of a
+// row.
+template <bool kAdd, class From, class To>
+HWY_INLINE void transpose(int64_t rows, int64_t cols, float scale, const From& from, const To& to) {
+  int64_t first = 0;
+  auto one_by_one = [&](int64_t r, int64_t begin) {
+    for (int64_t i = begin; i < cols; ++i) to(i)[r] = scale * from(r)[i] + (kAdd ? to(i)[r] : 0.0f);
+  };
+#if HWY_TARGET != HWY_SCALAR
+  const hn::CappedTag<float, 4> d;
+  const auto factor = hn::Set(d, scale);
+  const int64_t whole_cols = cols / 4 * 4;
+  for (; first + 4 <= rows; first += 4) {
+    const int64_t r = first;
+    for (int64_t i = 0; i < whole_cols; i += 4) {
+      const auto a = hn::LoadU(d, from(r) + i), b = hn::LoadU(d, from(r + 1) + i);
+      const auto c = hn::LoadU(d, from(r + 2) + i), e = hn::LoadU(d, from(r + 3) + i);
+      const auto ac_low = hn::InterleaveLower(d, a, c), be_low = hn::InterleaveLower(d, b, e);
+      const auto ac_high = hn::InterleaveUpper(d, a, c), be_high = hn::InterleaveUpper(d, b, e);
+      auto put = [&](int64_t at, hn::Vec<decltype(d)> v) HWY_ATTR {
+        float* p = to(at) + r;
+        hn::StoreU(kAdd ? hn::MulAdd(v, factor, hn::LoadU(d, p)) : hn::Mul(v, factor), d, p);
+      };
+      put(i, hn::InterleaveLower(d, ac_low, be_low));
+      put(i + 1, hn::InterleaveUpper(d, ac_low, be_low));
+      put(i + 2, hn::InterleaveLower(d, ac_high, be_high));
+      put(i + 3, hn::InterleaveUpper(d, ac_high, be_high));
+    }
+    for (int64_t k = 0; k < 4; ++k) one_by_one(r + k, whole_cols);
+  }
+#endif
+  for (int64_t r = first; r < rows; ++r) one_by_one(r, 0);
+}
+
+// Where the rows of a block begin in a [B·T, heads·head_dim] array.
+template <class T, class Block>
+struct RowPointers {
+  T* at[Block::kRows];
+  RowPointers(const Attention& a, const Block& rows, T* x, int64_t stride) {
+    for (int64_t r = 0; r < rows.count; ++r) at[r] = row_of(a, rows.b, rows.first + r, x, stride);
+  }
+  T* operator()(int64_t r) const { return at[r]; }
+};
+
 // to[i][r] = scale·row r[i]; lanes without a row are 0.
 template <class Block>
-void transpose_rows(const Attention& a, const Block& rows, const float* x, int64_t stride, float scale,
-                    float* to) {
-  for (int64_t r = 0; r < Block::kRows; ++r) {
-    const float* row = r < rows.count ? row_of(a, rows.b, rows.first + r, x, stride) : nullptr;
-    for (int64_t i = 0; i < a.head_dim; ++i)
-      to[i * Block::kRows + r] = row != nullptr ? scale * row[i] : 0.0f;
-  }
+void across_lanes(const Attention& a, const Block& rows, const float* x, int64_t stride, float scale,
+                  float* to) {
+  auto lanes = [&](int64_t i) { return to + i * Block::kRows; };
+  transpose<false>(rows.count, a.head_dim, scale, RowPointers<const float, Block>(a, rows, x, stride), lanes);
+  if (rows.count == Block::kRows) return;
+  for (int64_t i = 0; i < a.head_dim; ++i) std::fill(lanes(i) + rows.count, lanes(i) + Block::kRows, 0.0f);
+}
+
+// row r[i] (+)= scale·from[i][r].
+template <bool kAdd, class Block>
+void out_of_lanes(const Attention& a, const Block& rows, const float* from, float scale, float* x,
+                  int64_t stride) {
+  auto lanes = [&](int64_t i) { return from + i * Block::kRows; };
+  transpose<kAdd>(a.head_dim, rows.count, scale, lanes, RowPointers<float, Block>(a, rows, x, stride));
 }
 
 // S[k][r] = Σ_i x[k][i]·Q[i][r] for K keys.

@@ -119,16 +119,21 @@ void join(D d, int64_t head_dim, const PartSoftmax<AttentionRows<D, V>>& from,
   }
 }
 
-template <class Block>
-void write_rows(const Attention& a, const Block& rows, const PartSoftmax<Block>& softmax, float* y,
-                float* log_sum) {
-  for (int64_t r = 0; r < rows.count; ++r) {
-    const float inverse = 1.0f / softmax.sum[r];
-    float* row = row_of(a, rows.b, rows.first + r, y, a.heads * a.head_dim);
-    for (int64_t i = 0; i < a.head_dim; ++i) row[i] = softmax.O[i * Block::kRows + r] * inverse;
-    if (log_sum != nullptr)
-      log_sum[rows.b * a.T * a.heads + rows.first + r] = softmax.most[r] + std::log(softmax.sum[r]);
+template <int V, class D>
+void write_rows(D d, const Attention& a, const AttentionRows<D, V>& rows,
+                PartSoftmax<AttentionRows<D, V>>& softmax, float* y, float* log_sum) {
+  constexpr int64_t kRows = V * kLanesOf<D>;
+  for (int64_t lane = 0; lane < kRows; lane += kLanesOf<D>) {
+    const auto inverse = hn::Div(hn::Set(d, 1.0f), hn::Load(d, softmax.sum + lane));
+    for (int64_t i = 0; i < a.head_dim; ++i) {
+      float* o = softmax.O + i * kRows + lane;
+      hn::Store(hn::Mul(hn::Load(d, o), inverse), d, o);
+    }
   }
+  out_of_lanes<false>(a, rows, softmax.O, 1.0f, y, a.heads * a.head_dim);
+  if (log_sum == nullptr) return;
+  for (int64_t r = 0; r < rows.count; ++r)
+    log_sum[rows.b * a.T * a.heads + rows.first + r] = softmax.most[r] + std::log(softmax.sum[r]);
 }
 
 template <int V, class D>
@@ -137,13 +142,13 @@ void forward_rows(D d, const Attention& a, int64_t b, int64_t first, bool cut_ke
   using Block = AttentionRows<D, V>;
   const Block rows(a, b, first);
   HWY_ALIGN float Q[kMaxHeadDim * Block::kRows];
-  transpose_rows(a, rows, a.q, a.q_stride, 1.0f / std::sqrt(float(a.head_dim)), Q);
+  across_lanes(a, rows, a.q, a.q_stride, 1.0f / std::sqrt(float(a.head_dim)), Q);
   const int64_t keys = rows.last_key + 1 - rows.first_key;
   const int64_t parts = cut_keys ? std::clamp<int64_t>(keys / kPartKeys, 1, kMaxParts) : 1;
   if (parts == 1) {
     PartSoftmax<Block> whole;
     attend<V>(d, a, rows, Q, rows.first_key, rows.last_key + 1, whole);
-    return write_rows(a, rows, whole, y, log_sum);
+    return write_rows<V>(d, a, rows, whole, y, log_sum);
   }
   PartSoftmax<Block> part[kMaxParts];
   run_tasks(large, parts, [&](int64_t p) {
@@ -151,7 +156,7 @@ void forward_rows(D d, const Attention& a, int64_t b, int64_t first, bool cut_ke
               part[p]);
   });
   for (int64_t p = 1; p < parts; ++p) join<V>(d, a.head_dim, part[p], part[0]);
-  write_rows(a, rows, part[0], y, log_sum);
+  write_rows<V>(d, a, rows, part[0], y, log_sum);
 }
 
 template <int V, class D>

@@ -15,6 +15,7 @@
 #include "hwy/foreach_target.h"
 // After foreach_target.h, which includes this file once per target.
 #include "brood/kernels/attention-inl.h"
+#include "brood/kernels/vector_loop-inl.h"
 #include "hwy/highway.h"
 
 #ifndef BROOD_KERNELS_ATTENTION_GROUPS_
@@ -50,24 +51,26 @@ struct BackwardRows {
   BackwardRows(const Attention& a, const Block& rows, const float* y, const float* sums, const float* dy) {
     const float scale = 1.0f / std::sqrt(float(a.head_dim));
     const int64_t width = padded(a.head_dim);
-    transpose_rows(a, rows, a.q, a.q_stride, scale, Q);
-    transpose_rows(a, rows, dy, a.heads * a.head_dim, 1.0f, dY);
+    across_lanes(a, rows, a.q, a.q_stride, scale, Q);
+    across_lanes(a, rows, dy, a.heads * a.head_dim, 1.0f, dY);
     std::fill_n(dQ, a.head_dim * Block::kRows, 0.0f);
-    for (int64_t r = 0; r < Block::kRows; ++r) {
-      log_sum[r] = inner[r] = 0;
-      std::fill_n(q_rows + r * width, width, 0.0f);
-      std::fill_n(dy_rows + r * width, width, 0.0f);
-      if (r >= rows.count) continue;
+    std::fill_n(log_sum, Block::kRows, 0.0f);
+    std::fill_n(inner, Block::kRows, 0.0f);
+    for (int64_t r = 0; r < rows.count; ++r) {
       const int64_t row = rows.first + r;
       const float* y_row = row_of(a, rows.b, row, y, a.heads * a.head_dim);
       const float* dy_row = row_of(a, rows.b, row, dy, a.heads * a.head_dim);
       const float* q_row = row_of(a, rows.b, row, a.q, a.q_stride);
       log_sum[r] = sums[rows.b * a.T * a.heads + row];
-      for (int64_t i = 0; i < a.head_dim; ++i) {
-        inner[r] += dy_row[i] * y_row[i];
-        q_rows[r * width + i] = scale * q_row[i];
-        dy_rows[r * width + i] = dy_row[i];
-      }
+      inner[r] = sum_over(a.head_dim, [&](auto d, int64_t i, auto sum) HWY_ATTR {
+        return hn::MulAdd(hn::LoadU(d, dy_row + i), hn::LoadU(d, y_row + i), sum);
+      });
+      std::fill_n(q_rows + r * width + a.head_dim, width - a.head_dim, 0.0f);
+      std::fill_n(dy_rows + r * width + a.head_dim, width - a.head_dim, 0.0f);
+      for_each_vector(0, a.head_dim, [&](auto d, int64_t i) HWY_ATTR {
+        hn::StoreU(hn::Mul(hn::Set(d, scale), hn::LoadU(d, q_row + i)), d, q_rows + r * width + i);
+        hn::StoreU(hn::LoadU(d, dy_row + i), d, dy_rows + r * width + i);
+      });
     }
   }
 };
@@ -138,10 +141,7 @@ void backward_block(D d, const Attention& a, int64_t b, int64_t first, const flo
     sum_over_rows(width, keys - skip, rows.count, kRows, dS + skip * kRows, own.q_rows, dK + to);
   }
   const float scale = 1.0f / std::sqrt(float(a.head_dim));
-  for (int64_t r = 0; r < rows.count; ++r) {
-    float* to = row_of(a, b, first + r, dq, dq_stride);
-    for (int64_t i = 0; i < a.head_dim; ++i) to[i] += scale * own.dQ[i * kRows + r];
-  }
+  out_of_lanes<true>(a, rows, own.dQ, scale, dq, dq_stride);
 }
 
 void attend_backward(const Attention& a, const float* y, const float* log_sum, const float* dy, float* dq,
