@@ -29,8 +29,9 @@ double bits_per_byte(double nats, int64_t bytes) {
   return bytes == 0 ? 0 : nats / double(bytes) / std::numbers::ln2;
 }
 
-// Reads the stream to its end. The learner takes any number of tokens at a time and learns from whole chunks.
-void learn(brood::ByteStream& stream, brood::LiveLearner& learner) {
+// Reads the stream to its end and returns its last token. The learner takes any number of tokens at a time
+// and learns from whole chunks.
+int32_t learn(brood::ByteStream& stream, brood::LiveLearner& learner) {
   std::vector<uint8_t> bytes(4096);
   std::vector<int32_t> tokens;
   int64_t shown = 0;
@@ -48,6 +49,7 @@ void learn(brood::ByteStream& stream, brood::LiveLearner& learner) {
     }
   }
   learner.flush();  // the last chunk may be a short one
+  return tokens.empty() ? '\n' : tokens.back();
 }
 
 // Lets the model go on from where the stream ended. The state holds everything that it remembers of the
@@ -56,7 +58,6 @@ std::string write(brood::Model& model, brood::State& state, brood::Random& rando
   const brood::Sampling sampling{.temperature = 0.7f, .top_k = 0, .top_p = 0.95f};
   std::string text;
   brood::Tape tape;
-  int32_t token = '\n';
   for (int i = 0; i < kSampleBytes; ++i) {
     tape.start(/*recording=*/false);  // nothing to learn from one's own words
     const brood::Var logits = model.forward(tape, state, std::span(&token, 1), /*B=*/1, /*T=*/1);
@@ -80,12 +81,12 @@ int run() {
   std::printf("a Mamba of %lld parameters reads standard input\n",
               static_cast<long long>(model.parameter_count()));
   brood::ByteStream stream = brood::ByteStream::open("-");
-  learn(stream, learner);
+  const int32_t last = learn(stream, learner);
   std::printf("%lld bytes, %.3f bits per byte\n", static_cast<long long>(learner.scored()),
               bits_per_byte(learner.nats(), learner.scored()));
 
   brood::Random random(seed);
-  const std::string text = write(model, state, random);
+  const std::string text = write(model, state, last, random);
   std::printf("--- and this is how it goes on:\n");
   std::fwrite(text.data(), 1, text.size(), stdout);
   std::printf("\n");

@@ -13,7 +13,7 @@ for source in "$here"/*.cc; do
   cmake --build "$build" --target "$name"
   echo "fuzz: $name for $seconds s"
   if ! "$build/tests/fuzz/$name" -max_total_time="$seconds" -malloc_limit_mb=16 -max_len=65536 \
-      -artifact_prefix="$build/$name-" "$found" "$here/corpus/${name%_fuzz}" >"$log" 2>&1; then
+      -artifact_prefix="$build/$name-" "$found" "$here/seeds/$name" >"$log" 2>&1; then
     tail -n 60 "$log" >&2
     exit 1
   fi
