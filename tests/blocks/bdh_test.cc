@@ -98,7 +98,6 @@ TEST(Bdh, ParameterCounts) {
         .parameter_count();
   };
   EXPECT_EQ(count(64, 2048, 4, 4), 425984);
-  EXPECT_EQ(count(256, 32768, 4, 6), 25296896);
   EXPECT_EQ(count(512, 65536, 4, 6), 100925440);
   EXPECT_EQ(Model(nlohmann::json::parse(find_preset("bdh-25m")->json)).parameter_count(), 25296896);
 }
