@@ -199,6 +199,11 @@ class AmxOn {
 template <int R, int C>
 BROOD_AMX inline void amx_step(const Strip* left, int64_t k, bool tail, const Bf16* right,
                                int64_t right_step) {
+  // The next tiles of weights read in place: 16 or more streams are beyond what the hardware follows.
+  for (int r = 0; r < R && !tail; ++r) {
+    const char* next = reinterpret_cast<const char*>(left[r].tiles + (k + 1) * left[r].step);
+    for (int i = 0; i < 16; ++i) _mm_prefetch(next + i * left[r].stride, _MM_HINT_T0);
+  }
   const auto tile = [&](int r) { return tail ? left[r].tail : left[r].tiles + k * left[r].step; };
   const auto stride = [&](int r) { return size_t(tail ? 64 : left[r].stride); };
   _tile_loadd(4, right, 64);

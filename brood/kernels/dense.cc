@@ -67,4 +67,19 @@ std::string dense_library() {
 
 }  // namespace brood::kernels
 
+#else
+
+#include "brood/kernels/tiles.h"
+
+namespace brood::kernels {
+
+void dense_block(Order a_order, Order b_order, int64_t M, int64_t N, int64_t K, const float* A, int64_t lda,
+                 const float* B, int64_t ldb, bool accumulate, float* C, int64_t ldc) {
+  tiles_product(a_order, b_order, M, N, K, A, lda, B, ldb, accumulate, C, ldc);
+}
+
+std::string dense_library() { return "brood tiles"; }
+
+}  // namespace brood::kernels
+
 #endif  // BROOD_HAVE_ONEDNN

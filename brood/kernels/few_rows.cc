@@ -7,6 +7,7 @@
 #define HWY_DISABLED_TARGETS (HWY_SVE | HWY_SVE2 | HWY_SVE_256 | HWY_SVE2_128 | HWY_RVV)
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "brood/kernels/few_rows.cc"
+#include <hwy/cache_control.h>
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
 
@@ -127,7 +128,13 @@ HWY_INLINE void dot_block(int64_t rows, int64_t K, const T* A, int64_t lda, cons
   };
   const int64_t pair = 2 * lanes();
   int64_t k = 0;
-  for (; k + pair <= K; k += pair) step([&](const T* p) HWY_ATTR { return load_pair(p + k); });
+  for (; k + pair <= K; k += pair) {
+    // The same place of the next rows: rows are too short for the hardware to see where each stream goes on.
+    for (int r = 0; r < R; ++r)
+      for (int64_t line = k; line < k + pair; line += int64_t(64 / sizeof(T)))
+        hwy::Prefetch(row[r] + R * ldb + line);
+    step([&](const T* p) HWY_ATTR { return load_pair(p + k); });
+  }
   if (k < K) step([&](const T* p) HWY_ATTR { return load_pair_first(p + k, K - k); });
 
   for (int m = 0; m < M; ++m) {
@@ -153,7 +160,7 @@ template <class T>
 void dot_any(int64_t M, int64_t N, int64_t K, const T* A, int64_t lda, const T* B, int64_t ldb,
              bool accumulate, float* C, int64_t ldc) {
   if (M == 1) return dot<1, 8>(N, K, A, lda, B, ldb, accumulate, C, ldc);
-  if (M == 2) return dot<2, 4>(N, K, A, lda, B, ldb, accumulate, C, ldc);
+  if (M == 2) return dot<2, 8>(N, K, A, lda, B, ldb, accumulate, C, ldc);
   if (M == 3) return dot<3, 4>(N, K, A, lda, B, ldb, accumulate, C, ldc);
   return dot<4, 4>(N, K, A, lda, B, ldb, accumulate, C, ldc);
 }

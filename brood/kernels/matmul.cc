@@ -25,6 +25,9 @@ constexpr int64_t kThreadedFlops = 3'000'000;
 // of them than many cores need, whatever the shape.
 constexpr int64_t kBlockSide = 192, kBlocks = 32;
 
+// Up to so many rows, widening bf16 weights keeps up with memory and reads them more smoothly than tiles do.
+constexpr int64_t kFewWidenedRows = 2;
+
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 // Runs body(begin, end) over [0, n) in ranges of `step`, by the pool when `threaded`.
@@ -165,10 +168,11 @@ void matmul(Order a_order, Order b_order, int64_t M, int64_t N, int64_t K, const
   if (M == 0 || N == 0) return;
   if (K == 0) return accumulate ? void() : clear(M, N, C, ldc);
   const Bf16Kernel kernel = bf16_choice();
+  const bool streams = a_order == Order::kPlain && b_order == Order::kTransposed;
+  if (M <= (kernel == Bf16Kernel::kWidened ? kFewRows : kFewWidenedRows) && streams)
+    return dot(M, N, K, A, lda, B, ldb, accumulate, C, ldc);
   if (kernel != Bf16Kernel::kWidened)
     return bf16_product(kernel, a_order, b_order, M, N, K, A, lda, B, ldb, accumulate, C, ldc);
-  if (M <= kFewRows && a_order == Order::kPlain && b_order == Order::kTransposed)
-    return dot(M, N, K, A, lda, B, ldb, accumulate, C, ldc);
   widened(a_order, b_order, M, N, K, A, lda, B, ldb, accumulate, C, ldc);
 }
 
