@@ -265,9 +265,9 @@ TEST(SelectiveScan, EveryGradientMatchesFiniteDifferences) {
 
 // Larger shapes, past checkpoints, blocks and tasks: derivatives along random directions of signs.
 TEST(SelectiveScan, GradientsOfLargerShapesAlongRandomDirections) {
-  const int64_t shapes[][4] = {{1, 16, 16, 16}, {1, 17, 21, 5}, {2, 33, 32, 3},
-                               {1, 70, 67, 16}, {3, 5, 133, 9}, {1, 40, 8, 64},
-                               {2, 1, 48, 16},  {1, 2, 129, 1}, {1, 65, 36, 7}};
+  const int64_t shapes[][4] = {{1, 16, 16, 16}, {1, 17, 21, 5}, {2, 33, 32, 3},   {1, 70, 67, 16},
+                               {3, 5, 133, 9},  {1, 40, 8, 64}, {1, 19, 20, 256}, {2, 1, 48, 16},
+                               {1, 2, 129, 1},  {1, 65, 36, 7}};
   for (const auto& [B, T, C, N] : shapes) {
     const reference::SelectiveScan r = draw_problem(uint64_t(B + T + C + N), B, T, C, N, true);
     const Loss loss = draw_loss(r, true);
