@@ -1,5 +1,5 @@
-// What the recurrent kernels cost: the selective scan in ns per element (B·T·C·N of them), attention in
-// GFLOP/s and in GB/s of keys and values, rotary positions in ns per number. Each with one thread and with
+// What the recurrent kernels cost: the selective scan by the element (B·T·C·N of them), attention in
+// GFLOP/s and in GB/s of keys and values, rotary positions by the number. Each with one thread and with
 // all.
 #include <benchmark/benchmark.h>
 
@@ -43,8 +43,8 @@ struct Scan {
 };
 
 void report_per_element(benchmark::State& state, const SelectiveScan& s) {
-  state.counters["ns_per_element"] =
-      benchmark::Counter(double(s.B * s.T * s.C * s.N) * 1e-9,
+  state.counters["per_element"] =
+      benchmark::Counter(double(s.B * s.T * s.C * s.N),
                          benchmark::Counter::kIsIterationInvariantRate | benchmark::Counter::kInvert);
 }
 
@@ -132,8 +132,8 @@ void Rotary(benchmark::State& state) {
   for (auto _ : state)
     rotary(1, T, heads, head_dim, &position, 10000.0f, false, x.data(), heads * head_dim, y.data(),
            heads * head_dim);
-  state.counters["ns_per_number"] = benchmark::Counter(
-      double(x.size()) * 1e-9, benchmark::Counter::kIsIterationInvariantRate | benchmark::Counter::kInvert);
+  state.counters["per_number"] = benchmark::Counter(
+      double(x.size()), benchmark::Counter::kIsIterationInvariantRate | benchmark::Counter::kInvert);
 }
 
 void scan_shapes(benchmark::internal::Benchmark* bench) {
