@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <type_traits>
 
 // Vectors are kept in arrays here, which scalable ones cannot be.
 #define HWY_DISABLED_TARGETS (HWY_SVE | HWY_SVE2 | HWY_SVE_256 | HWY_SVE2_128 | HWY_RVV)
@@ -155,14 +156,32 @@ void dot(int64_t N, int64_t K, const T* A, int64_t lda, const T* B, int64_t ldb,
     dot_block<M, R>(std::min<int64_t>(R, N - n), K, A, lda, B + n * ldb, ldb, accumulate, C + n, ldc);
 }
 
-// Eight sums are in flight at least, which hides the latency of the multiply-add, and 16 at most.
+// With 32 registers 16 sums are held, else eight: enough to hide the latency of the multiply-add.
+constexpr bool kManyRegisters = hn::MaxLanes(F()) == 16 || HWY_TARGET == HWY_NEON;
+
+// More rows of A pass, a few at a time, over four rows of B that stay in L1.
 template <class T>
 void dot_any(int64_t M, int64_t N, int64_t K, const T* A, int64_t lda, const T* B, int64_t ldb,
              bool accumulate, float* C, int64_t ldc) {
+  constexpr int kAtOnce = kManyRegisters ? 4 : 2;
   if (M == 1) return dot<1, 8>(N, K, A, lda, B, ldb, accumulate, C, ldc);
-  if (M == 2) return dot<2, 8>(N, K, A, lda, B, ldb, accumulate, C, ldc);
-  if (M == 3) return dot<3, 4>(N, K, A, lda, B, ldb, accumulate, C, ldc);
-  return dot<4, 4>(N, K, A, lda, B, ldb, accumulate, C, ldc);
+  if (M == 2) return dot < 2, kManyRegisters ? 8 : 4 > (N, K, A, lda, B, ldb, accumulate, C, ldc);
+  for (int64_t n = 0; n < N; n += 4) {
+    const int64_t rows = std::min<int64_t>(4, N - n);
+    const T* b = B + n * ldb;
+    int64_t m = 0;
+    for (; m + kAtOnce <= M; m += kAtOnce)
+      dot_block<kAtOnce, 4>(rows, K, A + m * lda, lda, b, ldb, accumulate, C + m * ldc + n, ldc);
+    const auto rest = [&](auto count) HWY_ATTR {
+      if (M - m == count.value)
+        dot_block<count.value, 4>(rows, K, A + m * lda, lda, b, ldb, accumulate, C + m * ldc + n, ldc);
+    };
+    rest(std::integral_constant<int, 1>());
+    if constexpr (kManyRegisters) {
+      rest(std::integral_constant<int, 2>());
+      rest(std::integral_constant<int, 3>());
+    }
+  }
 }
 
 void dot_f32(int64_t M, int64_t N, int64_t K, const float* A, int64_t lda, const float* B, int64_t ldb,
@@ -290,13 +309,13 @@ HWY_EXPORT(widen);
 
 void few_rows_dot(int64_t M, int64_t N, int64_t K, const float* A, int64_t lda, const float* B, int64_t ldb,
                   bool accumulate, float* C, int64_t ldc) {
-  BROOD_ASSERT(M >= 1 && M <= 4);
+  BROOD_ASSERT(M >= 1);
   HWY_DYNAMIC_DISPATCH(dot_f32)(M, N, K, A, lda, B, ldb, accumulate, C, ldc);
 }
 
 void few_rows_dot(int64_t M, int64_t N, int64_t K, const Bf16* A, int64_t lda, const Bf16* B, int64_t ldb,
                   bool accumulate, float* C, int64_t ldc) {
-  BROOD_ASSERT(M >= 1 && M <= 4);
+  BROOD_ASSERT(M >= 1);
   HWY_DYNAMIC_DISPATCH(dot_bf16)(M, N, K, A, lda, B, ldb, accumulate, C, ldc);
 }
 

@@ -12,7 +12,7 @@
 
 namespace brood::kernels {
 
-// C[m][n] (+)= Σ_k A[m][k]·B[n][k]: dot products with the rows of B, M in [1, kFewRows].
+// C[m][n] (+)= Σ_k A[m][k]·B[n][k]: dot products with the rows of B, M >= 1.
 void few_rows_dot(int64_t M, int64_t N, int64_t K, const float* A, int64_t lda, const float* B, int64_t ldb,
                   bool accumulate, float* C, int64_t ldc);
 void few_rows_dot(int64_t M, int64_t N, int64_t K, const Bf16* A, int64_t lda, const Bf16* B, int64_t ldb,

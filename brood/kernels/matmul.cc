@@ -28,6 +28,10 @@ constexpr int64_t kBlockSide = 192, kBlocks = 32;
 // Up to so many rows, widening bf16 weights keeps up with memory and reads them more smoothly than tiles do.
 constexpr int64_t kFewWidenedRows = 2;
 
+// y = x Wᵀ runs as dot products, which take the weights as they lie, while x stays in L1 beside them; beyond
+// that oneDNN is faster, although it packs the weights at every call.
+constexpr int64_t kDotRows = 32, kDotFloats = 8192;
+
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 // Runs body(begin, end) over [0, n) in ranges of `step`, by the pool when `threaded`.
@@ -50,7 +54,8 @@ template <class T>
 void dot(int64_t M, int64_t N, int64_t K, const T* A, int64_t lda, const T* B, int64_t ldb, bool accumulate,
          float* C, int64_t ldc) {
   const int64_t row_bytes = K * int64_t(sizeof(T));
-  ranges(N, streaming_step(row_bytes), N * row_bytes >= kThreadedBytes, [&](int64_t begin, int64_t end) {
+  const bool threaded = N * row_bytes >= kThreadedBytes || 2 * M * N * K >= kThreadedFlops;
+  ranges(N, streaming_step(row_bytes), threaded, [&](int64_t begin, int64_t end) {
     few_rows_dot(M, end - begin, K, A, lda, B + begin * ldb, ldb, accumulate, C + begin, ldc);
   });
 }
@@ -121,7 +126,8 @@ void matmul(Order a_order, Order b_order, int64_t M, int64_t N, int64_t K, const
   if (M == 0 || N == 0) return;
   if (K == 0) return accumulate ? void() : clear(M, N, C, ldc);
   const bool a_plain = a_order == Order::kPlain, b_plain = b_order == Order::kPlain;
-  if (M <= kFewRows && a_plain && !b_plain) return dot(M, N, K, A, lda, B, ldb, accumulate, C, ldc);
+  if (a_plain && !b_plain && (M <= kFewRows || (M <= kDotRows && M * K <= kDotFloats)))
+    return dot(M, N, K, A, lda, B, ldb, accumulate, C, ldc);
   if (M <= kFewRows && b_plain)
     return axpy(M, N, K, A, a_plain ? lda : 1, a_plain ? 1 : lda, B, ldb, accumulate, C, ldc);
   if (K <= kFewRows && !a_plain && b_plain) return outer(M, N, K, A, lda, B, ldb, accumulate, C, ldc);
