@@ -1,4 +1,6 @@
 // What every verb gives: its JSON, the same numbers at every number of threads, and exact continuation.
+#include <stdlib.h>
+
 #include <set>
 
 #include "tests/cli/program.h"
@@ -170,6 +172,24 @@ TEST_F(Verbs, TalkWritesAsManyBytesAsAsked) {
   Surroundings around;
   around.input = folder.write("prompt", "the ");
   EXPECT_EQ(run({"talk", tiny, "-n", "40", "--temperature", "0"}, around).out, plain.out);
+}
+
+TEST_F(Verbs, TalkTakesTurnsOnATerminal) {
+  const int master = ::posix_openpt(O_RDWR | O_NOCTTY);
+  ASSERT_GE(master, 0);
+  ASSERT_EQ(::grantpt(master) | ::unlockpt(master), 0);
+  Surroundings around;
+  around.input_pipe = ::open(::ptsname(master), O_RDWR | O_NOCTTY);
+  Process talk({"talk", tiny, "-n", "5"}, around);
+  const std::string typed = "hello\n\x04";  // a line, then Ctrl-D
+  ASSERT_EQ(::write(master, typed.data(), typed.size()), ssize_t(typed.size()));
+  const Result result = talk.wait();
+  EXPECT_EQ(result.code, 0) << result.err;
+  ASSERT_EQ(result.out.size(), 11u) << "a prompt, five bytes and a line's end, a prompt and a line's end";
+  EXPECT_EQ(result.out.substr(0, 2), "> ");
+  EXPECT_EQ(result.out.substr(7), "\n> \n");
+  ::close(around.input_pipe);
+  ::close(master);
 }
 
 TEST_F(Verbs, TalkGoesOnFromTheStreamThatTheModelLivedOn) {
