@@ -7,6 +7,7 @@
 //
 // State per layer and stream: a cache of the last keys and values, which are all that a window of attention
 // can see. The cache holds 2·window rows, so that old rows are moved out only once per `window` steps.
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 
@@ -127,9 +128,11 @@ class Transformer final : public Block {
     float* filled = context.state[2].in.value();
     int64_t* before = context.tape.arena().allocate_array<int64_t>(chunk.B);
     for (int64_t b = 0; b < chunk.B; ++b) {
-      int64_t rows = chunk.positions[b] == 0 ? 0 : int64_t(filled[b]);
+      // A state read from a file may claim anything: never more rows than there are, or than steps were seen.
+      const double claimed = std::clamp(double(filled[b]), 0.0, double(std::min(capacity, chunk.positions[b])));
+      int64_t rows = int64_t(claimed);
       if (rows + chunk.T > capacity) {
-        const int64_t keep = shapes_.window - 1;
+        const int64_t keep = std::min(rows, shapes_.window - 1);
         for (float* cache : {keys, values}) {
           float* base = cache + b * capacity * dim;
           std::memmove(base, base + (rows - keep) * dim, size_t(keep * dim) * sizeof(float));

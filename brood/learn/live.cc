@@ -33,7 +33,9 @@ struct LiveLearner::Impl {
 
   double learning_rate() const {
     const double peak = settings.optimiser.learning_rate;
-    return updates < settings.warmup ? peak * double(updates + 1) / double(settings.warmup) : peak;
+    if (updates < settings.warmup) return peak * double(updates + 1) / double(settings.warmup);
+    if (settings.decay_updates <= 0) return peak;
+    return peak * std::max(settings.floor, 1.0 / std::sqrt(1.0 + double(updates) / settings.decay_updates));
   }
 
   double score_and_learn(size_t n);

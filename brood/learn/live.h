@@ -17,6 +17,9 @@ struct LiveSettings {
   bool learning = true;  // off: score only, the weights stay as they are
   OptimiserSettings optimiser = {};  // learning_rate is the peak
   int64_t warmup = 100;              // updates of linear warm-up
+  // Afterwards the rate falls as 1/sqrt(1 + updates/decay_updates), to no less than `floor` times the peak: large steps
+  // while everything is new, small ones once there is something to lose. 0: constant.
+  double decay_updates = 0, floor = 0.1;
   // Rehearsal: after every rehearse_every chunks one update on `rehearsals` windows of rehearsal_window steps
   // drawn at random from the last rehearsal_memory tokens of the stream. 0 rehearsals: none.
   int64_t rehearsals = 0, rehearsal_window = 128, rehearse_every = 8, rehearsal_memory = int64_t(4) << 20;
