@@ -28,6 +28,18 @@ void add_live_options(CLI::App& app, LiveSettings& settings) {
       ->check(CLI::Range(0.0, 10.0))
       ->type_name("X")
       ->group("Learning");
+  app.add_option("--rate-decay", settings.decay_updates,
+                 "updates after which the rate has begun to fall as 1/sqrt; 0: constant")
+      ->capture_default_str()
+      ->check(CLI::Range(0.0, 1e12))
+      ->type_name("N")
+      ->group("Learning");
+  app.add_option("--rate-floor", settings.floor,
+                 "the rate falls to this share of --learning-rate, no further")
+      ->capture_default_str()
+      ->check(CLI::Range(0.0, 1.0))
+      ->type_name("SHARE")
+      ->group("Learning");
   app.add_option("--weight-decay", settings.optimiser.weight_decay, "weight decay of AdamW")
       ->capture_default_str()
       ->check(CLI::Range(0.0, 10.0))

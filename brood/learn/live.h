@@ -11,18 +11,22 @@
 
 namespace brood {
 
+// The defaults are what served best on a stream of English text (docs/learning-live.md says what else was
+// tried).
 struct LiveSettings {
-  int64_t chunk = 16;    // steps between updates
-  int64_t window = 16;   // steps that a gradient reaches back: the last window − chunk steps are read again
+  int64_t chunk = 32;    // steps between updates
+  int64_t window = 32;   // steps that a gradient reaches back: the last window − chunk steps are read again
   bool learning = true;  // off: score only, the weights stay as they are
-  OptimiserSettings optimiser = {};  // learning_rate is the peak
-  int64_t warmup = 100;              // updates of linear warm-up
-  // Afterwards the rate falls as 1/sqrt(1 + updates/decay_updates), to no less than `floor` times the peak: large steps
-  // while everything is new, small ones once there is something to lose. 0: constant.
-  double decay_updates = 0, floor = 0.1;
+  // learning_rate is the peak. Updates that ride in backward cannot clip by a global norm.
+  OptimiserSettings optimiser = {.learning_rate = 2e-3, .weight_decay = 0, .clip = 0};
+  int64_t warmup = 100;  // updates of linear warm-up
+  // Afterwards the rate falls as 1/sqrt(1 + updates/decay_updates), to no less than `floor` times the peak:
+  // large steps while everything is new, small ones once there is something to lose. decay_updates 0:
+  // constant.
+  double decay_updates = 2000, floor = 0.15;
   // Rehearsal: after every rehearse_every chunks one update on `rehearsals` windows of rehearsal_window steps
   // drawn at random from the last rehearsal_memory tokens of the stream. 0 rehearsals: none.
-  int64_t rehearsals = 0, rehearsal_window = 128, rehearse_every = 8, rehearsal_memory = int64_t(4) << 20;
+  int64_t rehearsals = 4, rehearsal_window = 128, rehearse_every = 4, rehearsal_memory = int64_t(4) << 20;
   uint64_t seed = 0;
 };
 

@@ -27,8 +27,8 @@ std::vector<float> weights(const Model& model) {
 class Live : public EveryArchitecture {};
 
 TEST_P(Live, LearnsARepeatingStream) {
-  for (LiveSettings settings : {LiveSettings{.chunk = 8, .window = 8, .warmup = 10},
-                                LiveSettings{.chunk = 8, .window = 24, .warmup = 10},
+  for (LiveSettings settings : {LiveSettings{.chunk = 8, .window = 8, .warmup = 10, .rehearsals = 0},
+                                LiveSettings{.chunk = 8, .window = 24, .warmup = 10, .rehearsals = 0},
                                 LiveSettings{.chunk = 8,
                                 .window = 8,
                                 .warmup = 10,
@@ -75,7 +75,7 @@ TEST_P(Live, HowTheTokensArriveDoesNotMatter) {
   for (size_t piece : {1u, 7u, 500u}) {
     Model model(nlohmann::json::parse(GetParam().json), 1);
     State state = model.make_state(1);
-    LiveLearner learner(model, state, {.chunk = 10, .window = 20});
+    LiveLearner learner(model, state, {.chunk = 10, .window = 20, .rehearsals = 2, .rehearsal_window = 30});
     for (size_t i = 0; i < tokens.size(); i += piece)
       learner.observe(std::span(tokens).subspan(i, std::min(piece, tokens.size() - i)));
     learner.flush();
@@ -88,7 +88,7 @@ TEST_P(Live, HowTheTokensArriveDoesNotMatter) {
 
 TEST_P(Live, GoesOnFromItsNotes) {
   const auto tokens = random_tokens(400, 17, 4);
-  const LiveSettings settings{.chunk = 10, .window = 30};
+  const LiveSettings settings{.chunk = 10, .window = 30, .rehearsals = 0};
   Model whole(nlohmann::json::parse(GetParam().json), 1);
   State whole_state = whole.make_state(1);
   LiveLearner undisturbed(whole, whole_state, settings);
