@@ -31,7 +31,7 @@ Shapes read_shapes(Settings& settings) {
   Shapes s;
   s.d_model = settings.integer("d_model", 128, 1, 1 << 16);
   s.d_inner = s.d_model * settings.integer("expand", 2, 1, 16);
-  s.d_state = settings.integer("d_state", 16, 1, 1024);
+  s.d_state = settings.integer("d_state", 16, 1, kernels::kScanMaxStates);
   s.d_conv = settings.integer("d_conv", 4, 2, 16);
   s.dt_rank = settings.integer("dt_rank", 0, 0, 1 << 16);
   if (s.dt_rank == 0) s.dt_rank = (s.d_model + 15) / 16;

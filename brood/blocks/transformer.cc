@@ -14,6 +14,7 @@
 #include "brood/blocks/block.h"
 #include "brood/blocks/initialise.h"
 #include "brood/blocks/registry.h"
+#include "brood/kernels/attention.h"
 
 namespace brood {
 
@@ -30,13 +31,16 @@ Shapes read_shapes(Settings& settings) {
   Shapes s;
   s.d_model = settings.integer("d_model", 128, 1, 1 << 16);
   s.heads = settings.integer("n_head", 4, 1, 1024);
-  s.head_dim = settings.integer("head_dim", 0, 0, 1 << 12);
+  s.head_dim = settings.integer("head_dim", 0, 0, kernels::kMaxHeadDim);
   if (s.head_dim == 0) {
     if (s.d_model % s.heads)
       fail("{}: d_model {} is not a multiple of n_head {}; set head_dim or change one of them",
            settings.context(), s.d_model, s.heads);
     s.head_dim = s.d_model / s.heads;
   }
+  if (s.head_dim > kernels::kMaxHeadDim)
+    fail("{}: head_dim {} is more than {}; use more heads", settings.context(), s.head_dim,
+         kernels::kMaxHeadDim);
   if (s.head_dim % 2)
     fail("{}: head_dim {} is odd; rotary positions need pairs", settings.context(), s.head_dim);
   s.d_ff = settings.integer("d_ff", 0, 0, 1 << 20);
@@ -129,7 +133,8 @@ class Transformer final : public Block {
     int64_t* before = context.tape.arena().allocate_array<int64_t>(chunk.B);
     for (int64_t b = 0; b < chunk.B; ++b) {
       // A state read from a file may claim anything: never more rows than there are, or than steps were seen.
-      const double claimed = std::clamp(double(filled[b]), 0.0, double(std::min(capacity, chunk.positions[b])));
+      const double claimed =
+          std::clamp(double(filled[b]), 0.0, double(std::min(capacity, chunk.positions[b])));
       int64_t rows = int64_t(claimed);
       if (rows + chunk.T > capacity) {
         const int64_t keep = std::min(rows, shapes_.window - 1);
