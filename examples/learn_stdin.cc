@@ -52,9 +52,9 @@ int32_t learn(brood::ByteStream& stream, brood::LiveLearner& learner) {
   return tokens.empty() ? '\n' : tokens.back();
 }
 
-// Lets the model go on from where the stream ended. The state holds everything that it remembers of the
-// stream.
-std::string write(brood::Model& model, brood::State& state, brood::Random& random) {
+// Lets the model go on from where the stream ended, with its last token. The state holds everything that it
+// remembers of the stream.
+std::string write(brood::Model& model, brood::State& state, int32_t token, brood::Random& random) {
   const brood::Sampling sampling{.temperature = 0.7f, .top_k = 0, .top_p = 0.95f};
   std::string text;
   brood::Tape tape;
