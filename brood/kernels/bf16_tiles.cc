@@ -1,11 +1,9 @@
 #include "brood/kernels/bf16_tiles.h"
 
 #include <algorithm>
-#include <atomic>
 #include <cstring>
 
 #include "brood/base/threads.h"
-#include "brood/kernels/machine.h"
 #include "brood/kernels/scratch.h"
 
 #if defined(__x86_64__) && defined(__linux__)
@@ -15,29 +13,12 @@
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 #pragma GCC diagnostic ignored "-Wuninitialized"
 #endif
-#include <cpuid.h>
 #include <immintrin.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 #else
 #define BROOD_BF16_TILES 0
 #endif
 
 namespace brood::kernels {
-namespace {
-
-constexpr int kForcedNone = -1;
-std::atomic<int> forced{kForcedNone};
-
-}  // namespace
-
-void force_bf16_kernel(Bf16Kernel kernel) {
-  BROOD_ASSERT(bf16_supported(kernel));
-  forced.store(int(kernel));
-}
-
-void unforce_bf16_kernel() { forced.store(kForcedNone); }
-
 #if BROOD_BF16_TILES
 
 namespace {
@@ -46,35 +27,6 @@ namespace {
 #define BROOD_AVX512 __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,fma")))
 #define BROOD_AMX \
   __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,fma,amx-tile,amx-bf16")))
-
-struct Cpu {
-  bool intel = false, avx512_bf16 = false, amx = false;
-};
-
-Cpu read_cpu() {
-  Cpu cpu;
-  unsigned a = 0, b = 0, c = 0, d = 0;
-  if (!__get_cpuid(0, &a, &b, &c, &d)) return cpu;
-  cpu.intel = b == 0x756e6547 && d == 0x49656e69 && c == 0x6c65746e;  // "GenuineIntel"
-  if (!__get_cpuid(1, &a, &b, &c, &d) || !(c >> 27 & 1)) return cpu;  // OSXSAVE
-  unsigned low = 0, high = 0;
-  asm volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
-  if (!__get_cpuid_count(7, 0, &a, &b, &c, &d)) return cpu;
-  const bool avx512 =
-      (b >> 16 & 1) && (b >> 17 & 1) && (b >> 30 & 1) && (b >> 31 & 1) && (low & 0xe6) == 0xe6;
-  const bool amx = (d >> 22 & 1) && (d >> 24 & 1) && (low >> 17 & 3) == 3;
-  if (!avx512 || !__get_cpuid_count(7, 1, &a, &b, &c, &d)) return cpu;
-  cpu.avx512_bf16 = a >> 5 & 1;
-  // Linux hands the 8 KB of tile registers out on request, once for the whole process.
-  constexpr long kRequestPermission = 0x1023, kTileData = 18;
-  cpu.amx = amx && cpu.avx512_bf16 && syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
-  return cpu;
-}
-
-const Cpu& cpu() {
-  static const Cpu known = read_cpu();
-  return known;
-}
 
 constexpr int64_t kSide = 16;              // rows or columns of an f32 tile
 constexpr int64_t kDepth = 32;             // numbers of k in one tile product
@@ -412,22 +364,6 @@ void multiply_part(const Sides& p, int64_t n, int64_t columns, int64_t k, int64_
 
 }  // namespace
 
-bool bf16_supported(Bf16Kernel kernel) {
-  if (kernel == Bf16Kernel::kAmx) return cpu().amx;
-  if (kernel == Bf16Kernel::kAvx512) return cpu().avx512_bf16;
-  return true;
-}
-
-Bf16Kernel bf16_choice() {
-  const int wish = forced.load(std::memory_order_relaxed);
-  if (wish != kForcedNone) return Bf16Kernel(wish);
-  if (!simd_target_has_avx512()) return Bf16Kernel::kWidened;
-  if (cpu().amx) return Bf16Kernel::kAmx;
-  // Intel's cores start one VDPBF16PS every other cycle but two f32 multiply-adds in each: widening is twice
-  // as fast.
-  return cpu().avx512_bf16 && !cpu().intel ? Bf16Kernel::kAvx512 : Bf16Kernel::kWidened;
-}
-
 void bf16_product(Bf16Kernel kernel, Order a_order, Order b_order, int64_t M, int64_t N, int64_t K,
                   const Bf16* A, int64_t lda, const Bf16* B, int64_t ldb, bool accumulate, float* C,
                   int64_t ldc) {
@@ -495,8 +431,6 @@ double bf16_burst(Bf16Kernel kernel, int64_t steps) {
 
 #else
 
-bool bf16_supported(Bf16Kernel kernel) { return kernel == Bf16Kernel::kWidened; }
-Bf16Kernel bf16_choice() { return Bf16Kernel::kWidened; }
 void bf16_product(Bf16Kernel, Order, Order, int64_t, int64_t, int64_t, const Bf16*, int64_t, const Bf16*,
                   int64_t, bool, float*, int64_t) {
   BROOD_ASSERT(false);

@@ -25,7 +25,7 @@ HWY_INLINE int64_t lanes() { return int64_t(hn::Lanes(F())); }
 // The first n (< lanes) of a vector; the rest is zero, and memory beyond them is not touched.
 template <class D, class T = hn::TFromD<D>>
 HWY_INLINE hn::Vec<D> load_first(D d, const T* p, int64_t n) {
-#if HWY_MEM_OPS_MIGHT_FAULT
+#if HWY_MEM_OPS_MIGHT_FAULT || HWY_TARGET == HWY_SCALAR  // the scalar MaskedLoad reads before it masks
   HWY_ALIGN T copy[hn::MaxLanes(d)] = {};
   if (n > 0) std::memcpy(copy, p, size_t(n) * sizeof(T));
   return hn::Load(d, copy);
