@@ -24,9 +24,9 @@ constexpr int64_t kGroups = 16;
 constexpr int64_t kFewRows = 4;
 // Pre-activations of a task while they are counted: 1 MB, half an L2.
 constexpr int64_t kBlock = 1 << 18;
-// Share awake up to which lists are the faster form of a chunk of many rows. Measured with AVX-512: a training step
-// breaks even near 0.5 with rows of 256 floats, between 0.2 (16 rows) and 0.35 (1024 rows) with rows of 64, where the
-// lists themselves cost as much as the sums.
+// Share awake up to which lists are the faster form of a chunk of many rows. Measured with AVX-512: a
+// training step breaks even near 0.5 with rows of 256 floats, between 0.2 (16 rows) and 0.35 (1024 rows) with
+// rows of 64, where the lists themselves cost as much as the sums.
 double list_share(int64_t d_model) { return d_model >= 128 ? 0.45 : 0.25; }
 
 NeuronTiling make_tiling(int64_t heads, int64_t per_head, bool coarse) {
@@ -241,8 +241,9 @@ Neurons awaken(Tape& tape, NeuronSpace& space, Var x, Parameter& encoder, float 
   X.tiling = &tiling;
   X.awake = rectify(runs, x, encoder, threshold, u, offset);
   X.all = few && sparsity == Sparsity::kNever;
-  X.dense = !few && (sparsity == Sparsity::kNever ||
-                     (sparsity == Sparsity::kAuto && double(X.awake) > list_share(x.cols()) * double(rows * n)));
+  X.dense =
+      !few && (sparsity == Sparsity::kNever ||
+               (sparsity == Sparsity::kAuto && double(X.awake) > list_share(x.cols()) * double(rows * n)));
   if (!X.dense) {
     pack(tape, runs, n, u, memory, offset, X);
   } else {

@@ -255,7 +255,8 @@ void Recall::backward_lists(Arena& scratch, const float* G, const float* da_scal
         if (reads(b))
           kernels::dot_rows(lists, rho(b, begin), D, D, da_scaled + (b * T * heads + h) * D, heads * D, T > 1,
                             dvalue);
-        kernels::rotate_lists_backward(space->rotary(), X.tile(t, b * T, T), begin % N, b * T, dvalue, dX);
+        kernels::rotate_lists_backward(space->rotary(), X.tile(t, b * T, T), begin % N, b * T, memory[g].tile,
+                                       dvalue, dX);
       }
     }
   };

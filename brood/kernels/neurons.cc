@@ -134,6 +134,31 @@ uint32_t RotateStep(const RowLists& lists, int64_t step, const float* value, con
   return count;
 }
 
+// The same backwards: entries [index, index_end) of the rotated list carry gradients.
+void RotateStepBackward(const RowLists& lists, int64_t step, const uint32_t* index, const uint32_t* index_end,
+                        const float* drotated, const float* angles, int64_t angle_tile, float* dvalue) {
+  const hn::CappedTag<float, kRotaryPairs> d;
+  constexpr uint32_t kNeurons = 2 * kRotaryPairs;
+  const int64_t lanes = int64_t(hn::Lanes(d));
+  const uint32_t end = lists.offset[step + 1], base = uint32_t(lists.base);
+  for (uint32_t k = lists.offset[step]; k < end;) {
+    const uint32_t tile = (lists.index[k] - base) / kNeurons, first = tile * kNeurons;
+    HWY_ALIGN float spread[kNeurons] = {};
+    HWY_ALIGN float turned[kNeurons];
+    for (; index < index_end && *index < first + kNeurons; ++index) spread[*index - first] = *drotated++;
+    const float* angle = angles + tile * angle_tile;
+    for (int64_t i = 0; i < kRotaryPairs; i += lanes) {
+      hn::Vec<decltype(d)> even, odd;
+      hn::LoadInterleaved2(d, spread + 2 * i, even, odd);
+      const auto c = hn::LoadU(d, angle + i), s = hn::LoadU(d, angle + kRotaryPairs + i);
+      hn::StoreInterleaved2(hn::MulAdd(odd, s, hn::Mul(even, c)), hn::NegMulAdd(even, s, hn::Mul(odd, c)), d,
+                            turned + 2 * i);
+    }
+    for (; k < end && lists.index[k] - base < first + kNeurons; ++k)
+      dvalue[k] += turned[lists.index[k] - base - first];
+  }
+}
+
 // One step of a tile without dropout. Returns the number of gated entries.
 uint32_t GateStep(uint32_t begin, uint32_t end, const uint32_t* from, const float* x, const float* y,
                   uint32_t* index, float* value, uint32_t* place) {
@@ -166,6 +191,7 @@ HWY_EXPORT(GateForward);
 HWY_EXPORT(GateBackward);
 HWY_EXPORT(PackAwake);
 HWY_EXPORT(RotateStep);
+HWY_EXPORT(RotateStepBackward);
 HWY_EXPORT(GateStep);
 
 int64_t relu_count(int64_t n, float threshold, float* x) {
@@ -197,25 +223,6 @@ void drop_out(int64_t n, uint64_t seed, uint64_t first, float rate, float* x) {
 }
 
 namespace {
-
-// Calls visit(pair in the tile, even entry or −1, odd entry or −1) for each pair of step r with a neuron
-// awake.
-template <class Visit>
-void for_each_pair(const RowLists& lists, int64_t r, const Visit& visit) {
-  for (uint32_t k = lists.offset[r]; k < lists.offset[r + 1];) {
-    const int64_t j = int64_t(lists.index[k]) - lists.base, pair = j / 2;
-    if (j % 2 == 1) {
-      visit(pair, -1, int64_t(k));
-      k += 1;
-    } else if (k + 1 < lists.offset[r + 1] && lists.index[k + 1] == lists.index[k] + 1) {
-      visit(pair, int64_t(k), int64_t(k) + 1);
-      k += 2;
-    } else {
-      visit(pair, int64_t(k), -1);
-      k += 1;
-    }
-  }
-}
 
 // The table's angles for one row: pairs counted from the head's neuron `in_head`.
 struct RowAngles {
@@ -252,18 +259,12 @@ void rotate_lists(const NeuronRotary& rotary, const RowLists& lists, const float
 }
 
 void rotate_lists_backward(const NeuronRotary& rotary, const RowLists& lists, int64_t in_head, int64_t first,
-                           const float* drotated, float* dvalue) {
-  for (int64_t r = 0; r < lists.rows; ++r) {
-    const RowAngles angles(rotary, first + r, in_head);
-    for_each_pair(lists, r, [&](int64_t pair, int64_t even, int64_t odd) {
-      const float* cosine = angles.cosine(pair);
-      const float c = cosine[0], s = cosine[kRotaryPairs];
-      const float a = drotated[0], b = drotated[1];
-      drotated += 2;
-      if (even >= 0) dvalue[even] += a * c + b * s;
-      if (odd >= 0) dvalue[odd] += b * c - a * s;
-    });
-  }
+                           const RotatedTile& rotated, const float* drotated, float* dvalue) {
+  const auto rotate_back = HWY_DYNAMIC_DISPATCH(RotateStepBackward);
+  for (int64_t r = 0; r < lists.rows; ++r)
+    rotate_back(lists, r, rotated.index + rotated.offset[r], rotated.index + rotated.offset[r + 1],
+                drotated + rotated.offset[r], RowAngles(rotary, first + r, in_head).cosine(0),
+                rotary.rows * 2 * kRotaryPairs, dvalue);
 }
 
 int64_t gate_lists(const RowLists& lists, const float* x, const float* y, const Gating& gating,

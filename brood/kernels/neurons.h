@@ -49,9 +49,10 @@ struct RotatedTile {
 // neuron, and pairs that are asleep are kept, too.
 void rotate_lists(const NeuronRotary& rotary, const RowLists& lists, const float* value, int64_t in_head,
                   int64_t first, bool all, RotatedTile& rotated, float* columns, int64_t columns_stride);
-// Gradients of the rotated values, turned back and added to the gradients of the awake neurons.
+// Gradients of the rotated values, as rotate_lists() left them, turned back and added to those of the awake
+// neurons.
 void rotate_lists_backward(const NeuronRotary& rotary, const RowLists& lists, int64_t in_head, int64_t first,
-                           const float* drotated, float* dvalue);
+                           const RotatedTile& rotated, const float* drotated, float* dvalue);
 
 // How awake neurons are gated: z = x∘ReLU(y), dropout on z.
 struct Gating {

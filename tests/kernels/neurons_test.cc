@@ -261,7 +261,7 @@ TEST(NeuronRotary, ListsTurnAsDenseLayersDo) {
           ddense[size_t(r * c.N + c.base + index[k])] = drotated[k];
       std::vector<float> turned(ddense.size());
       rotate_neurons(rotary, 0, c.rows, 1, true, false, ddense.data(), turned.data());
-      rotate_lists_backward(rotary, layer.lists(), c.base, 0, drotated.data(), dvalue.data());
+      rotate_lists_backward(rotary, layer.lists(), c.base, 0, tile, drotated.data(), dvalue.data());
       for (int64_t r = 0; r < c.rows; ++r)
         for (uint32_t k = layer.offset[size_t(r)]; k < layer.offset[size_t(r) + 1]; ++k)
           ASSERT_NEAR(dvalue[k], turned[size_t(r * c.N) + layer.index[k]], 1e-6);
