@@ -37,7 +37,7 @@ struct Options {
 
 Score evaluate_live(Model& model, State& state, std::span<const uint8_t> bytes, const Options& options,
                     const LoadedModel& loaded, const std::function<bool()>& stop) {
-  LiveLearner learner(model, state, options.settings);
+  LiveLearner learner(model, state, fitted(options.settings, model));
   if (loaded.progress && loaded.progress->extra.contains("live")) {
     // The optimiser goes on where it was; the stream is a new one.
     auto notes = learner.notes();

@@ -94,7 +94,7 @@ class Run {
     require_bytes(*loaded_.model, options.model);
     const bool goes_on = loaded_.state && loaded_.state->streams == 1;
     state_ = goes_on ? loaded_.state->clone() : loaded_.model->make_state(1);
-    learner_ = std::make_unique<LiveLearner>(*loaded_.model, state_, options.live);
+    learner_ = std::make_unique<LiveLearner>(*loaded_.model, state_, fitted(options.live, *loaded_.model));
     if (goes_on && loaded_.progress && loaded_.progress->extra.contains("live")) {
       learner_->restore(loaded_.progress->extra["live"]);
     }

@@ -1,6 +1,7 @@
 #include "brood/cli/live_options.h"
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 
 namespace brood::cli {
 namespace {
@@ -45,6 +46,14 @@ void add_live_options(CLI::App& app, LiveSettings& settings) {
       ->check(CLI::Range(0.0, 10.0))
       ->type_name("X")
       ->group("Learning");
+}
+
+LiveSettings fitted(LiveSettings settings, const Model& model) {
+  const int64_t most = model.config().value("window", kMost);
+  for (int64_t* steps : {&settings.chunk, &settings.window, &settings.rehearsal_window}) {
+    *steps = std::min(*steps, most);
+  }
+  return settings;
 }
 
 }  // namespace brood::cli

@@ -51,7 +51,9 @@ int speed(const Options& options, const Common& common) {
   Model& model = *loaded.model;
   say(fmt::format("{}, {} in {} on {} threads ...", options.model, options.what, options.precision,
                   ThreadPool::instance().size()));
-  const Speed s = measure_speed(model, options.settings);
+  SpeedSettings settings = options.settings;
+  settings.live = fitted(settings.live, model);
+  const Speed s = measure_speed(model, settings);
   say(fmt::format(
       "{:.4g} tokens/s (MAD {:.2g}, {:.4g} to {:.4g}); {:.4g} MB and {:.4g} MFLOP per token: {:.1f} % of "
       "{:.4g} {}",

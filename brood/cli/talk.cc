@@ -78,6 +78,7 @@ class Speaker {
   void catch_up() {
     LiveSettings settings;
     settings.learning = false;
+    settings.rehearsals = 0;
     LiveLearner reader(model(), state_, settings);
     reader.restore(loaded_.progress->extra["live"]);
     reader.flush();

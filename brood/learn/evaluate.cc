@@ -67,6 +67,7 @@ Score score_stream(Model& model, State& state, std::span<const uint8_t> bytes, i
   LiveSettings settings;
   settings.chunk = settings.window = chunk;
   settings.learning = false;
+  settings.rehearsals = 0;
   LiveLearner reader(model, state, settings);
   std::vector<int32_t> tokens;
   for (size_t begin = 0; begin < bytes.size() && !(stop && stop()); begin += size_t(chunk)) {

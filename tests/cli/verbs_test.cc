@@ -59,14 +59,18 @@ TEST_F(Verbs, LiveReadsAPipeAsAFile) {
   EXPECT_EQ(piped.at("bits_per_byte"), named.at("bits_per_byte"));
 }
 
-// A stream cut in two at a chunk's border, with a save between: as if it had never been cut.
+// A stream cut in two at a chunk's border, with a save between: as if it had never been cut. (Rehearsal looks
+// back at what this run has read, so it is left out.)
 TEST_F(Verbs, LiveGoesOnWhereItStopped) {
   const std::string whole = some_text(6000);
-  const std::string first = folder.write("first", whole.substr(0, 3200)),
-                    rest = folder.write("rest", whole.substr(3200));
-  ASSERT_EQ(run({"live", "--model", tiny, "--in", text, "--save", folder / "once"}).code, 0);
-  ASSERT_EQ(run({"live", "--model", tiny, "--in", first, "--save", folder / "twice"}).code, 0);
-  ASSERT_EQ(run({"live", "--model", folder / "twice", "--in", rest, "--save", folder / "twice"}).code, 0);
+  const std::string first = folder.write("first", whole.substr(0, 3200));
+  const std::string rest = folder.write("rest", whole.substr(3200));
+  const auto live = [&](const std::string& model, const std::string& in, const std::string& save) {
+    EXPECT_EQ(run({"live", "--model", model, "--in", in, "--save", save, "--rehearsals", "0"}).code, 0);
+  };
+  live(tiny, text, folder / "once");
+  live(tiny, first, folder / "twice");
+  live(folder / "twice", rest, folder / "twice");
   for (const char* file : {"/model.safetensors", "/state.safetensors"}) {
     EXPECT_TRUE(tensors_of((folder / "once") + file) == tensors_of((folder / "twice") + file)) << file;
   }
