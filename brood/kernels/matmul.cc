@@ -2,7 +2,6 @@
 #include "brood/kernels/matmul.h"
 
 #include <algorithm>
-#include <cmath>
 #include <cstdlib>
 #include <cstring>
 
@@ -21,9 +20,9 @@ namespace {
 constexpr int64_t kThreadedBytes = 256 << 10;
 // The same for products that compute: some 20 µs on one core.
 constexpr int64_t kThreadedFlops = 3'000'000;
-// Packing costs a block of C its circumference, so blocks are near squares of this side or more; and no more
-// of them than many cores need, whatever the shape.
-constexpr int64_t kBlockSide = 192, kBlocks = 32;
+// Numbers of C in a block: an eighth of C, so that a few threads end together, but not so few that packing
+// the operands (which costs a block its circumference) tells, and not more than many cores would like.
+constexpr int64_t kLeastBlock = 96 * 96, kMostBlock = 256 * 256, kBlocks = 8;
 
 // Up to so many rows, widening bf16 weights keeps up with memory and reads them more smoothly than tiles do.
 constexpr int64_t kFewWidenedRows = 2;
@@ -82,15 +81,16 @@ struct Grid {
   int64_t rows, columns;  // of a block
 };
 
-// Length of equal pieces of n near `wish`, a multiple of 16.
-int64_t piece(int64_t n, int64_t wish) { return ceil_div(ceil_div(n, ceil_div(n, wish)), 16) * 16; }
+int64_t half(int64_t n) { return ceil_div(n, 32) * 16; }
 
 Grid grid(int64_t M, int64_t N) {
-  const int64_t side = std::max(kBlockSide, int64_t(std::sqrt(double(M) * double(N) / double(kBlocks))));
-  // A flat C is cut along its long side only, into pieces of the same area.
-  const int64_t rows = piece(M, std::max(side, side * side / std::max<int64_t>(N, 64)));
-  const int64_t columns = piece(N, std::max(side, side * side / std::max<int64_t>(M, 64)));
-  return {rows, columns};
+  const int64_t area = std::clamp(M * N / kBlocks, kLeastBlock, kMostBlock);
+  Grid block{M, N};
+  while (block.rows * block.columns > area) {
+    int64_t& longer = block.columns >= block.rows ? block.columns : block.rows;
+    longer = half(longer);
+  }
+  return block;
 }
 
 void dense(Order a_order, Order b_order, int64_t M, int64_t N, int64_t K, const float* A, int64_t lda,
