@@ -56,7 +56,7 @@ StepCost step_cost(Model& model, Precision precision, int64_t position, const Aw
     const double row = table ? double(model.frame().d_model) : 0;
     const double numbers = double(w.size()) * (w.open_uses - (table ? 1 : 0)) * touched(w, awake);
     const bool half = precision == Precision::kBf16 && !w.scan && w.value.shape().rank() == 2;
-    cost.weights += numbers;
+    cost.weights += numbers + row;
     cost.weight_bytes += numbers * (half ? 2 : 4) + row * 4;
     cost.flops += 2 * numbers;
   }
