@@ -1,26 +1,35 @@
 #!/bin/sh
 # The main job on real input: learn a stream live, from nothing, let the model write, and put its bits per byte beside
 # those of compressors that saw the same bytes.
-#   examples/run.sh BROOD [PATH]     PATH: a file or a folder; without it, the text of this project
+#   examples/run.sh BROOD [PATH]     PATH: a file or a folder; without it, the text of this project's own code and pages
 set -eu
-brood=$1
-path=${2:-$(dirname "$0")/..}
+brood=$(realpath "$1")
 model=${MODEL:-mamba-s}
 work=$(dirname "$brood")/run
 mkdir -p "$work"
 
-if [ -d "$path" ]; then
-  stream=$work/stream
-  (cd "$path" && find . \( -name '.?*' -o -name build -o -name 'build-*' \) -prune -o -type f -print |
-    LC_ALL=C sort | while IFS= read -r file; do
+text_of() {  # folders: their text files in the order of their paths
+  find "$@" \( -name '.?*' -o -name build -o -name 'build-*' \) -prune -o -type f -print | LC_ALL=C sort |
+    while IFS= read -r file; do
       if grep -Iq '' "$file"; then cat "$file"; fi
-    done) >"$stream"
+    done
+}
+
+stream=$work/stream
+effort=
+if [ -z "${2:-}" ]; then
+  cd "$(dirname "$0")/.."
+  text_of brood docs examples >"$stream"
+  effort="--rehearsals 2"   # half the usual: the whole, build included, stays below five minutes on two cores
+elif [ -d "$2" ]; then
+  (cd "$2" && text_of .) >"$stream"
 else
-  stream=$path
+  stream=$2
 fi
 
 rm -rf "$work/model"
-"$brood" live --model "$model" --in "$stream" --save "$work/model" --json >"$work/result.json"
+# shellcheck disable=SC2086  # two words or none
+"$brood" live --model "$model" --in "$stream" $effort --save "$work/model" --json >"$work/result.json"
 echo
 echo "--- 300 bytes of its own:"
 "$brood" talk "$work/model" --prompt '' -n 300 --temperature 0.8
