@@ -4,8 +4,6 @@
 #include <cstring>
 #include <type_traits>
 
-// Vectors are kept in arrays here, which scalable ones cannot be.
-#define HWY_DISABLED_TARGETS (HWY_SVE | HWY_SVE2 | HWY_SVE_256 | HWY_SVE2_128 | HWY_RVV)
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "brood/kernels/few_rows.cc"
 #include <hwy/cache_control.h>

@@ -13,7 +13,6 @@
 #include "brood/kernels/dense.h"
 #include "brood/tensor/tensor.h"
 
-#define HWY_DISABLED_TARGETS (HWY_SVE | HWY_SVE2 | HWY_SVE_256 | HWY_SVE2_128 | HWY_RVV)
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "brood/kernels/machine.cc"
 #include <hwy/foreach_target.h>

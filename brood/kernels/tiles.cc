@@ -11,8 +11,6 @@
 
 #include "brood/kernels/scratch.h"
 
-// Vectors are kept in arrays here, which scalable ones cannot be.
-#define HWY_DISABLED_TARGETS (HWY_SVE | HWY_SVE2 | HWY_SVE_256 | HWY_SVE2_128 | HWY_RVV)
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "brood/kernels/tiles.cc"
 #include <hwy/foreach_target.h>
