@@ -245,6 +245,7 @@ Speed measure_speed(Model& model, const SpeedSettings& settings) {
       model.config().value("sparse", "") == "never";  // every neuron is computed, asleep or not
   const StepCost cost = step_cost(model, settings.precision, settings.depth, dense ? Awake{} : speed.awake);
   add_cost(cost, settings, double(what == What::kTrain ? settings.batch * T : T), parameters, speed);
+  if (what == What::kPrefill) speed.flops_per_token -= cost.head_flops * (1 - 1 / double(T));
   speed.limited_by_memory = what == What::kDecode || what == What::kLive;
   const double element = settings.precision == Precision::kBf16 ? 2 : 4;
   const double footprint = parameters * (what == What::kLive ? 12 : element) + cost.state_bytes;

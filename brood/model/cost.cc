@@ -60,6 +60,7 @@ StepCost step_cost(Model& model, Precision precision, int64_t position, const Aw
     cost.weight_bytes += numbers * (half ? 2 : 4) + row * 4;
     cost.flops += 2 * numbers;
   }
+  cost.head_flops = 2 * double(model.frame().vocab_size) * double(model.frame().d_model);
   tape.start(false);  // forgets the recorded uses
   for (const auto& block : model.blocks()) {
     for (const StateSpec& spec : block->state()) {

@@ -22,6 +22,7 @@ struct StepCost {
   double state_bytes = 0;   // read and written by it
   double weights = 0;       // numbers behind weight_bytes
   double flops = 0;         // of a forward step; multiply and add are two
+  double head_flops = 0;    // of them the head's: a prompt's steps but the last go without it
   double bytes() const { return weight_bytes + state_bytes; }
 };
 
