@@ -181,7 +181,8 @@ void Recall::forward_lists() {
     float* scores_part = scores_parts + g * B * scores_size;
     float* read_part = read_parts + g * B * T * D;
     std::memset(scores_part, 0, size_t(B * scores_size) * sizeof(float));
-    std::memset(read_part, 0, size_t(B * T * D) * sizeof(float));
+    for (int64_t b = 0; b < B; ++b)
+      if (reads(b)) std::memset(read_part + b * T * D, 0, size_t(T * D) * sizeof(float));
     for (int64_t t = tiling->group[size_t(g)]; t < tiling->group[size_t(g) + 1]; ++t) {
       const int64_t begin = tiling->begin[size_t(t)], width = tiling->width(t);
       for (int64_t b = 0; b < B; ++b) {

@@ -29,9 +29,8 @@ constexpr int kWidest = 8;
 #else
 constexpr int kWidest = 16;
 #endif
-constexpr int64_t kFewSteps = 4;    // up to here rows come from far away: widest blocks, prefetch
-constexpr int64_t kStepsAhead = 2;  // a step's block comes from L2 while the lists before it are walked
-constexpr int64_t kAhead = 6;       // rows prefetched ahead, 6 KB at 256 columns
+constexpr int64_t kFewSteps = 4;  // up to here rows come from far away: widest blocks, prefetch
+constexpr int64_t kAhead = 6;     // rows prefetched ahead, 6 KB at 256 columns
 
 using Tag = hn::ScalableTag<float>;
 
@@ -91,7 +90,6 @@ struct AccumulateBlock {
     Ahead ahead(lists, matrix, stride, c);
     for (int64_t r = causal ? c + 1 : 0; r < lists.rows; ++r) {
       ahead.step();
-      if (!prefetch) Prefetch<V>(out + (r + kStepsAhead) * out_stride + c);
       const uint32_t begin = lists.offset[r], end = lists.offset[r + 1];
       if (begin == end) continue;
       float* sum = out + r * out_stride + c;
@@ -165,6 +163,10 @@ HWY_INLINE void SumFour(V a, V b, V c, V e, float* to) {
 #endif
 }
 
+HWY_INLINE void Deliver(const float* sums, int64_t count, bool add, float* out) {
+  for (int64_t i = 0; i < count; ++i) out[i] = add ? out[i] + sums[i] : sums[i];
+}
+
 struct DotBlock {
   const RowLists& lists;
   const float* matrix;
@@ -179,10 +181,10 @@ struct DotBlock {
     const Tag d;
     const int64_t lanes = int64_t(hn::Lanes(d));
     const bool add = accumulate || c > 0;
+    HWY_ALIGN float sums[4];
     Ahead ahead(lists, matrix, stride, c);
     for (int64_t r = 0; r < lists.rows; ++r) {
       ahead.step();
-      if (!prefetch) Prefetch<V>(steps + (r + kStepsAhead) * steps_stride + c);
       const uint32_t begin = lists.offset[r], end = lists.offset[r + 1];
       if (begin == end) continue;
       const float* step = steps + r * steps_stride + c;
@@ -191,16 +193,13 @@ struct DotBlock {
   if constexpr (i < V) t##i = hn::LoadU(d, step + i * lanes);
       BROOD_EACH_VECTOR(BROOD_LOAD)
 #undef BROOD_LOAD
-      for (uint32_t k = begin; k < end; k += 4) {
-        // The last group repeats its last row, whose sums are then not used.
-        const uint32_t last = end - 1;
-        const float* w0 = matrix + int64_t(lists.index[k]) * stride + c;
-        const float* w1 = matrix + int64_t(lists.index[std::min(k + 1, last)]) * stride + c;
-        const float* w2 = matrix + int64_t(lists.index[std::min(k + 2, last)]) * stride + c;
-        const float* w3 = matrix + int64_t(lists.index[std::min(k + 3, last)]) * stride + c;
-        if (prefetch && k + 4 < end)
-          for (uint32_t p = k + 4; p < std::min(k + 8, end); ++p)
-            Prefetch<V>(matrix + int64_t(lists.index[p]) * stride + c);
+      const auto row = [&](uint32_t k) { return matrix + int64_t(lists.index[k]) * stride + c; };
+      uint32_t k = begin;
+      for (; k + 2 < end; k += 4) {
+        const uint32_t last = end - 1;  // a group of three repeats its last row
+        const float *w0 = row(k), *w1 = row(k + 1), *w2 = row(k + 2), *w3 = row(std::min(k + 3, last));
+        if (prefetch)
+          for (uint32_t p = k + 4; p < std::min(k + 8, end); ++p) Prefetch<V>(row(p));
         auto s0 = hn::Zero(d), s1 = s0, s2 = s0, s3 = s0;
 #define BROOD_ADD(i)                                         \
   if constexpr (i < V) {                                     \
@@ -211,21 +210,25 @@ struct DotBlock {
   }
         BROOD_EACH_VECTOR(BROOD_ADD)
 #undef BROOD_ADD
-        HWY_ALIGN float sums[4];
         SumFour(s0, s1, s2, s3, sums);
-        const uint32_t count = end - k;
-        if (HWY_LIKELY(count >= 4)) {
-          const hn::CappedTag<float, 4> four;
-          for (size_t i = 0; i < 4; i += hn::Lanes(four)) {
-            const auto sum = hn::Load(four, sums + i);
-            hn::StoreU(add ? hn::Add(sum, hn::LoadU(four, out + k + i)) : sum, four, out + k + i);
-          }
-        } else {
-          out[k] = add ? out[k] + sums[0] : sums[0];
-          if (count > 1) out[k + 1] = add ? out[k + 1] + sums[1] : sums[1];
-          if (count > 2) out[k + 2] = add ? out[k + 2] + sums[2] : sums[2];
-        }
+        if (k + 4 <= end)
+          Deliver(sums, 4, add, out + k);
+        else
+          Deliver(sums, 3, add, out + k);
       }
+      if (k >= end) continue;
+      // One or two are left.
+      const float *w0 = row(k), *w1 = row(end - 1);
+      auto s0 = hn::Zero(d), s1 = s0;
+#define BROOD_ADD(i)                                         \
+  if constexpr (i < V) {                                     \
+    s0 = hn::MulAdd(t##i, hn::LoadU(d, w0 + i * lanes), s0); \
+    s1 = hn::MulAdd(t##i, hn::LoadU(d, w1 + i * lanes), s1); \
+  }
+      BROOD_EACH_VECTOR(BROOD_ADD)
+#undef BROOD_ADD
+      SumFour(s0, s1, s0, s1, sums);
+      Deliver(sums, k + 1 < end ? 2 : 1, add, out + k);
     }
   }
 };
@@ -264,7 +267,6 @@ struct ScatterBlock {
     Ahead ahead(lists, matrix, stride, c);
     for (int64_t r = 0; r < lists.rows; ++r) {
       ahead.step();
-      if (!prefetch) Prefetch<V>(steps + (r + kStepsAhead) * steps_stride + c);
       const uint32_t begin = lists.offset[r], end = lists.offset[r + 1];
       if (begin == end) continue;
       const float* step = steps + r * steps_stride + c;
