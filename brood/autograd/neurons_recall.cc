@@ -106,7 +106,7 @@ void rotate_tile(const Recall& op, int64_t tile, int64_t b, RotatedMemory& memor
   if (columns)
     std::memset(memory.columns, 0, size_t(op.tiling->width(tile) * op.column_stride()) * sizeof(float));
   kernels::rotate_lists(op.space->rotary(), op.X.tile(tile, b * op.T, op.T), op.X.values.value(),
-                        op.tiling->begin[size_t(tile)] % op.N, b * op.T, op.X.all, memory.tile,
+                        op.tiling->begin[size_t(tile)] % op.N, b * op.T, memory.tile,
                         columns ? memory.columns : nullptr, op.column_stride());
 }
 

@@ -10,7 +10,8 @@
 
 namespace brood::kernels {
 
-constexpr int64_t kRotaryPairs = 32;  // pairs a tile of the table holds
+constexpr int kTilePairBits = 5;
+constexpr int64_t kRotaryPairs = 1 << kTilePairBits;  // pairs a tile of the table holds
 
 // turn[i] for i < N/2: f_i in units of 2^−64 turns. N is even.
 void rotary_turns(int64_t N, uint64_t* turn);

@@ -31,7 +31,7 @@ void drop_out(int64_t n, uint64_t seed, uint64_t first, float rate, float* x);
 int64_t pack_awake(int64_t n, const float* x, uint32_t first, float* value, uint32_t* index);
 
 // Arrays of list entries are read and written in whole vectors: they have room for this many more.
-constexpr int64_t kListSlack = 64;
+constexpr int64_t kListSlack = 128;
 
 // A tile's awake neurons after rotation: both members of every pair of which one is awake. Indices count from
 // the tile's first neuron. Capacity: two for each entry and no more than a step has neurons, and kListSlack.
@@ -45,10 +45,9 @@ struct RotatedTile {
 
 // lists: a tile that begins at neuron `in_head` of its head, a multiple of 64; its steps are rows first + r
 // of the chunk. columns, when not null, receives the tile turned on its side, neuron-major:
-// columns[j·columns_stride + r] of the awake pairs; the caller has cleared it. all: the lists name every
-// neuron, and pairs that are asleep are kept, too.
+// columns[j·columns_stride + r] of the awake pairs; the caller has cleared it.
 void rotate_lists(const NeuronRotary& rotary, const RowLists& lists, const float* value, int64_t in_head,
-                  int64_t first, bool all, RotatedTile& rotated, float* columns, int64_t columns_stride);
+                  int64_t first, RotatedTile& rotated, float* columns, int64_t columns_stride);
 // Gradients of the rotated values, as rotate_lists() left them, turned back and added to those of the awake
 // neurons.
 void rotate_lists_backward(const NeuronRotary& rotary, const RowLists& lists, int64_t in_head, int64_t first,

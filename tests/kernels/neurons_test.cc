@@ -215,8 +215,9 @@ TEST(NeuronRotary, ListsTurnAsDenseLayersDo) {
       int64_t rows, N, base, width;
       double share;
     };
-    for (const Case& c : {Case{1, 2, 0, 2, 1}, Case{3, 6, 0, 6, 0.5}, Case{9, 100, 64, 36, 0.3},
-                          Case{5, 192, 64, 64, 0.2}, Case{2, 300, 0, 300, 0.1}, Case{4, 70, 0, 64, 0.0}}) {
+    for (const Case& c :
+         {Case{1, 2, 0, 2, 1}, Case{3, 6, 0, 6, 0.5}, Case{9, 100, 64, 36, 0.3}, Case{5, 192, 64, 64, 0.2},
+          Case{60, 192, 64, 64, 0.5}, Case{2, 300, 0, 300, 0.1}, Case{4, 70, 0, 64, 0.0}}) {
       SCOPED_TRACE(c.N);
       const Layer layer(random, c.rows, c.N, c.base, c.width, c.share);
       std::vector<uint64_t> turn(size_t(c.N / 2));
@@ -238,22 +239,26 @@ TEST(NeuronRotary, ListsTurnAsDenseLayersDo) {
       std::vector<uint32_t> offset(size_t(c.rows + 1)), index(capacity);
       std::vector<float> value(capacity), columns(size_t(c.width * c.rows));
       RotatedTile tile{0, 0, offset.data(), index.data(), value.data()};
-      for (const bool all : {false, true}) {
-        std::fill(columns.begin(), columns.end(), 0.0f);
-        rotate_lists(rotary, layer.lists(), layer.value.data(), c.base, 0, all, tile, columns.data(), c.rows);
-        for (int64_t r = 0; r < c.rows; ++r) {
-          std::vector<float> spread(size_t(c.width), 0.0f);
-          for (uint32_t k = offset[size_t(r)]; k < offset[size_t(r) + 1]; ++k) spread[index[k]] = value[k];
-          for (int64_t j = 0; j < c.width; ++j) {
-            ASSERT_NEAR(spread[size_t(j)], dense[size_t(r * c.N + c.base + j)], 1e-6);
-            ASSERT_EQ(columns[size_t(j * c.rows + r)], spread[size_t(j)]);
-          }
+      rotate_lists(rotary, layer.lists(), layer.value.data(), c.base, 0, tile, columns.data(), c.rows);
+      for (int64_t r = 0; r < c.rows; ++r) {
+        std::vector<float> spread(size_t(c.width), 0.0f);
+        for (uint32_t k = offset[size_t(r)]; k < offset[size_t(r) + 1]; ++k) spread[index[k]] = value[k];
+        for (int64_t j = 0; j < c.width; ++j) {
+          ASSERT_NEAR(spread[size_t(j)], dense[size_t(r * c.N + c.base + j)], 1e-6);
+          ASSERT_EQ(columns[size_t(j * c.rows + r)], spread[size_t(j)]);
         }
-        ASSERT_TRUE(!all || c.share == 0 || offset[size_t(c.rows)] >= layer.offset[size_t(c.rows)]);
+        // Both members of every pair, each once, with one awake; no other.
+        std::vector<uint32_t> expected;
+        for (int64_t j = c.base; j < c.base + c.width; j += 2)
+          if (layer.x[size_t(r * c.N + j)] > 0 || layer.x[size_t(r * c.N + j + 1)] > 0)
+            for (int64_t m = 0; m < 2; ++m) expected.push_back(uint32_t(j - c.base + m));
+        ASSERT_EQ(
+            std::vector<uint32_t>(index.begin() + offset[size_t(r)], index.begin() + offset[size_t(r) + 1]),
+            expected);
       }
 
       // Backward: the inverse turn of a gradient given at the rotated entries, at the awake ones.
-      rotate_lists(rotary, layer.lists(), layer.value.data(), c.base, 0, false, tile, nullptr, 0);
+      rotate_lists(rotary, layer.lists(), layer.value.data(), c.base, 0, tile, nullptr, 0);
       std::vector<float> dvalue(layer.value.size()), ddense(layer.x.size()), drotated(capacity);
       random.fill_normal(drotated.data(), offset[size_t(c.rows)], 1.0f);
       for (int64_t r = 0; r < c.rows; ++r)
