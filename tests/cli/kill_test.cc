@@ -1,4 +1,7 @@
 // Ends at bad moments: what is on disk always opens and goes on.
+#include <sys/ioctl.h>
+
+#include <functional>
 #include <random>
 
 #include "tests/cli/program.h"
@@ -10,26 +13,55 @@ constexpr int kKills = 25;  // of each verb
 
 using Clock = std::chrono::steady_clock;
 
+constexpr double kLongestWait = 120;  // seconds; only something that hangs takes as long
+
+// Waits until it is so; how long that took, in seconds.
+double seconds_until(const std::function<bool()>& it_is_so) {
+  const auto begin = Clock::now();
+  for (;;) {
+    const double passed = std::chrono::duration<double>(Clock::now() - begin).count();
+    if (it_is_so()) return passed;
+    if (passed > kLongestWait) {
+      ADD_FAILURE() << "waited in vain";
+      return passed;
+    }
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  }
+}
+
+int64_t saved_steps(const std::string& model) {
+  return run({"info", model, "--json"}).json().at("steps").get<int64_t>();
+}
+
+// How long the command takes, here and now, until it has saved something new.
+double seconds_to_a_save(const std::vector<std::string>& command, const std::string& model) {
+  const int64_t before = saved_steps(model);
+  Process process(command);
+  return seconds_until([&] { return saved_steps(model) > before; });
+}
+
 // Starts the command again and again, each time for a random while, then kills it; what is left must open.
 void expect_survives(const std::vector<std::string>& command, const std::string& model,
                      const std::string& text, unsigned seed) {
   std::mt19937 random(seed);
-  int64_t most_steps = 0;
+  int64_t most_steps = saved_steps(model);
+  const int64_t steps_before = most_steps;
+  std::uniform_real_distribution<double> wait(0, 2 * seconds_to_a_save(command, model));
   for (int i = 0; i < kKills; ++i) {
     const auto begin = Clock::now();
     Process process(command);
-    std::this_thread::sleep_for(std::chrono::milliseconds(random() % 200));
+    std::this_thread::sleep_for(std::chrono::duration<double>(wait(random)));
     process.kill(SIGKILL);
     EXPECT_EQ(process.wait().code, 128 + SIGKILL)
         << "it ended by itself after " << std::chrono::duration<double>(Clock::now() - begin).count() << " s";
     const Result eval = run({"eval", model, "--data", text, "--json"});
     ASSERT_EQ(eval.code, 0) << "after kill " << i << ": " << eval.err;
     ASSERT_TRUE(eval.json().at("bits_per_byte").is_number());
-    const auto steps = run({"info", model, "--json"}).json().at("steps").get<int64_t>();
+    const int64_t steps = saved_steps(model);
     EXPECT_GE(steps, most_steps) << "after kill " << i << " it is older than before";
     most_steps = std::max(most_steps, steps);
   }
-  EXPECT_GT(most_steps, 0) << "no save was ever finished";
+  EXPECT_GT(most_steps, steps_before) << "no save was ever finished";
 }
 
 class Kill : public testing::Test {
@@ -65,7 +97,11 @@ TEST_F(Kill, CtrlCSavesAndEnds) {
   Process live({"live", "--model", tiny, "--save", model, "--json"}, around);
   const std::string words = some_text(1000);
   ASSERT_EQ(::write(ends[1], words.data(), words.size()), ssize_t(words.size()));
-  std::this_thread::sleep_for(std::chrono::milliseconds(1500));  // time to read them; then it waits for more
+  seconds_until([&] {
+    int unread = -1;
+    return ::ioctl(ends[0], FIONREAD, &unread) == 0 && unread == 0;
+  });
+  std::this_thread::sleep_for(std::chrono::milliseconds(1500));  // time to learn them; then it waits for more
   live.kill(SIGINT);
   const Result result = live.wait();
   EXPECT_EQ(result.code, 130) << result.err;
@@ -76,12 +112,12 @@ TEST_F(Kill, CtrlCSavesAndEnds) {
 }
 
 TEST_F(Kill, CtrlCEndsATrainingEarly) {
-  Process train(
-      {"train", "--model", tiny, "--data", text, "--context", "16", "--steps", "100000000", "--save", model});
-  std::this_thread::sleep_for(std::chrono::milliseconds(1500));
+  Process train({"train", "--model", tiny, "--data", text, "--context", "16", "--steps", "100000000",
+                 "--save-every", "0.1", "--save", model});
+  seconds_until([&] { return std::filesystem::exists(model + "/config.json"); });
   train.kill(SIGINT);
   EXPECT_EQ(train.wait().code, 130);
-  EXPECT_GT(run({"info", model, "--json"}).json().at("steps").get<int64_t>(), 0);
+  EXPECT_GT(saved_steps(model), 0);
 }
 
 }  // namespace

@@ -1,9 +1,11 @@
 // Saves of a real model that are interrupted: by an error at any call, by a full disk, by SIGKILL.
 #include <gtest/gtest.h>
 #include <signal.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <chrono>
 #include <cstdlib>
 #include <thread>
@@ -49,6 +51,14 @@ class FaultyFileSystem : public FileSystem {
   void without_links() { links_ = false; }
   int64_t calls() const { return calls_; }
 
+ protected:
+  virtual void check(bool needs_space) {
+    const int64_t call = calls_++;
+    if (fault_ == Fault::kDies && call >= at_) throw Died{};
+    if (call == at_ || (fault_ == Fault::kDiskFull && call > at_ && needs_space))
+      fail("writing: No space left on device");
+  }
+
  private:
   class File : public WritableFile {
    public:
@@ -70,13 +80,6 @@ class FaultyFileSystem : public FileSystem {
     FaultyFileSystem& files_;
     std::unique_ptr<WritableFile> file_;
   };
-
-  void check(bool needs_space) {
-    const int64_t call = calls_++;
-    if (fault_ == Fault::kDies && call >= at_) throw Died{};
-    if (call == at_ || (fault_ == Fault::kDiskFull && call > at_ && needs_space))
-      fail("writing: No space left on device");
-  }
 
   FileSystem& real_ = FileSystem::real();
   Fault fault_;
@@ -170,44 +173,75 @@ TEST(InterruptedSaves, ACopyStandsInWhereThereAreNoLinks) {
   EXPECT_FALSE(FileSystem::real().exists(scratch / "m/.save-ready"));
 }
 
-// A child saves without pause and is killed at a random moment, 60 times; a reader looks on all the while.
+// The real file system, which counts its calls where another process can read the number.
+class CountingFileSystem : public FaultyFileSystem {
+ public:
+  explicit CountingFileSystem(std::atomic<int64_t>& calls)
+      : FaultyFileSystem(Fault::kOneFails, -1), calls_(calls) {}
+
+ protected:
+  void check(bool needs_space) override {
+    calls_.fetch_add(1);
+    FaultyFileSystem::check(needs_space);
+  }
+
+ private:
+  std::atomic<int64_t>& calls_;
+};
+
+// Memory that a forked child shares with its parent.
+struct SharedCount {
+  static_assert(std::atomic<int64_t>::is_always_lock_free);
+  std::atomic<int64_t>* value = static_cast<std::atomic<int64_t>*>(
+      ::mmap(nullptr, sizeof(*value), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0));
+  ~SharedCount() { ::munmap(value, sizeof(*value)); }
+};
+
+// A child saves without pause and is killed after a random number of its calls, 60 times; a reader looks on.
+// Calls and not seconds, so that every machine, however slow its disk, kills in the midst of the work.
 TEST(InterruptedSaves, SurviveSigkillAtAnyMoment) {
   ScratchDirectory scratch;
   const std::string directory = scratch / "m";
+  SharedCount calls;
+  ASSERT_NE(calls.value, MAP_FAILED);
   Marked marked;
   marked.save(directory, 1);
-  const auto begin = std::chrono::steady_clock::now();
-  marked.save(directory, 2);
-  const double one_save = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  CountingFileSystem counting(*calls.value);
+  marked.save(directory, 2, counting);
+  const int64_t calls_of_one_save = calls.value->load();
+  ASSERT_GT(calls_of_one_save, 20);
   int64_t number = 2, seen = 0;
   Random random(2);
   for (int round = 0; round < 60; ++round) {
+    const int64_t last_call = int64_t(random.uniform(0, 4 * float(calls_of_one_save)));
+    calls.value->store(0);
     const pid_t child = ::fork();
     ASSERT_GE(child, 0);
     if (child == 0) {
       try {
-        for (int64_t next = number + 1;; ++next) marked.save(directory, next);
+        for (int64_t next = number + 1;; ++next) marked.save(directory, next, counting);
       } catch (...) {
         ::_exit(1);
       }
     }
-    const std::chrono::duration<double> wait(random.uniform(0, 4 * one_save));
-    const auto until = std::chrono::steady_clock::now() + wait;
-    while (std::chrono::steady_clock::now() < until) {
-      EXPECT_GE(whole_number(directory), number);
-      ++seen;
-      std::this_thread::sleep_for(wait / 20);  // lets the child get on
+    // Few looks a round: a writer waits while somebody reads.
+    for (int looks = 0; calls.value->load() < last_call && ::waitpid(child, nullptr, WNOHANG) == 0;) {
+      if (looks < 20 && calls.value->load() * 20 >= looks * last_call) {
+        EXPECT_GE(whole_number(directory), number);
+        ++looks, ++seen;
+      }
+      std::this_thread::sleep_for(std::chrono::microseconds(20));
     }
     ::kill(child, SIGKILL);
     int status = 0;
-    ASSERT_EQ(::waitpid(child, &status, 0), child);
+    ASSERT_EQ(::waitpid(child, &status, 0), child) << "the child could not save";
     EXPECT_TRUE(WIFSIGNALED(status)) << "the child could not save";
     const int64_t found = whole_number(directory);
     ASSERT_GE(found, number) << "a finished save was lost";
     number = found;
   }
-  EXPECT_GT(number, 10) << "the child hardly came to save anything";
-  EXPECT_GT(seen, 10);
+  EXPECT_GT(number, 60) << "the child hardly came to save anything";
+  EXPECT_GT(seen, 60);
 }
 
 }  // namespace
