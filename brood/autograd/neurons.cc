@@ -86,6 +86,21 @@ void NeuronSpace::begin_layer(Tape& tape, const Chunk& chunk) {
   ++chunk_number_;
 }
 
+void NeuronWeights::accumulate(const kernels::RowLists& lists, const float* value, float* out) const {
+  if (half_)
+    kernels::accumulate_rows(lists, value, half_, D_, D_, out, D_);
+  else
+    kernels::accumulate_rows(lists, value, full_, D_, D_, out, D_);
+}
+
+void NeuronWeights::dot(const kernels::RowLists& lists, const float* steps, int64_t steps_stride,
+                        float* out) const {
+  if (half_)
+    kernels::dot_rows(lists, half_, D_, D_, steps, steps_stride, out);
+  else
+    kernels::dot_rows(lists, full_, D_, D_, steps, steps_stride, false, out);
+}
+
 void sum_groups(int64_t groups, int64_t n, const float* partial, bool accumulate, float* out) {
   constexpr int64_t kPiece = 1 << 14;
   auto piece = [&](int64_t i) {
@@ -115,16 +130,18 @@ struct Runs {
   int64_t width(int64_t run) const { return tiling.begin[size_t(last(run))] - begin(run); }
 };
 
-// u = ReLU(x W_xᵀ − threshold), and how many are awake in each row of each tile.
-int64_t rectify(const Runs& runs, Var x, const Parameter& encoder, float threshold, float* u,
-                uint32_t* offset) {
+// u = ReLU(x W_xᵀ − threshold), and how many are awake in each row of each tile. x [rows, D] is T as the
+// weights are.
+template <class T>
+int64_t rectify(const Runs& runs, int64_t D, const T* x, const NeuronWeights& encoder, float threshold,
+                float* u, uint32_t* offset) {
   const NeuronTiling& tiling = runs.tiling;
-  const int64_t rows = runs.rows, D = x.cols();
+  const int64_t rows = runs.rows;
   auto task = [&](int64_t i) {
     const int64_t begin = runs.begin(i), width = runs.width(i);
     float* run = u + rows * begin;
-    kernels::matmul(Order::kPlain, Order::kTransposed, rows, width, D, x.value(), x.stride(),
-                    encoder.value.f32() + begin * D, D, false, run, width);
+    kernels::matmul(Order::kPlain, Order::kTransposed, rows, width, D, x, D, encoder.row<T>(begin), D, false,
+                    run, width);
     for (int64_t r = 0; r < rows; ++r)
       for (int64_t t = runs.first(i); t < runs.last(i); ++t)
         offset[t * (rows + 1) + r + 1] = uint32_t(kernels::relu_count(
@@ -186,7 +203,8 @@ void unroll(const Runs& runs, int64_t n, const float* u, float* values) {
   parallel(runs.count(), task);
 }
 
-void awaken_backward(Tape& tape, NeuronSpace& space, const Neurons& X, Var x, Parameter& encoder) {
+void awaken_backward(Tape& tape, NeuronSpace& space, const Neurons& X, Var x, Parameter& encoder,
+                     const NeuronWeights& weights) {
   const int64_t rows = X.rows, D = x.cols(), n = encoder.value.shape()[0];
   float* dX = tape.gradient(X.values);
   if (X.dense || X.all) {
@@ -201,7 +219,7 @@ void awaken_backward(Tape& tape, NeuronSpace& space, const Neurons& X, Var x, Pa
   bool fresh = false;
   float* dx = x.needs_gradient() ? tape.gradient_slot(x, fresh) : nullptr;
   if (X.dense) {
-    tape.sink().linear(encoder, rows, dX, n, x.value(), x.stride(), dx, x.stride(), !fresh, Precision::kF32,
+    tape.sink().linear(encoder, rows, dX, n, x.value(), x.stride(), dx, x.stride(), !fresh, tape.precision(),
                        tape.arena());
     return;
   }
@@ -214,7 +232,7 @@ void awaken_backward(Tape& tape, NeuronSpace& space, const Neurons& X, Var x, Pa
     for (int64_t t = tiling.group[size_t(g)]; t < tiling.group[size_t(g) + 1]; ++t) {
       const kernels::RowLists lists = X.tile(t);
       kernels::scatter_rows(lists, dX, x.value(), x.stride(), D, dW, D);
-      if (dx) kernels::accumulate_rows(lists, dX, encoder.value.f32(), D, D, sum, D);
+      if (dx) weights.accumulate(lists, dX, sum);
     }
   };
   parallel(tiling.groups(), task);
@@ -233,13 +251,19 @@ Neurons awaken(Tape& tape, NeuronSpace& space, Var x, Parameter& encoder, float 
   // Few rows: one run, whose product is read at the speed of memory by all threads.
   const Runs runs{tiling, rows, few ? tiling.tiles() : std::max<int64_t>(1, kBlock / (rows * tiling.widest))};
   Arena& memory = space.lasting(tape);
-  float* u = space.scratch().floats(rows * n);
+  Arena& scratch = space.scratch();
+  float* u = scratch.floats(rows * n);
   uint32_t* offset = memory.allocate_array<uint32_t>(tiling.tiles() * (rows + 1));
+  const NeuronWeights weights(encoder, tape.precision());
+  const auto rectified = [&]<class T>(const T* operand) {
+    return rectify(runs, x.cols(), operand, weights, threshold, u, offset);
+  };
 
   Neurons X;
   X.rows = rows;
   X.tiling = &tiling;
-  X.awake = rectify(runs, x, encoder, threshold, u, offset);
+  X.awake = weights.half() ? rectified(product_operand<Bf16>(x.size(), x.value(), scratch))
+                           : rectified(product_operand<float>(x.size(), x.value(), scratch));
   X.all = few && sparsity == Sparsity::kNever;
   X.dense =
       !few && (sparsity == Sparsity::kNever ||
@@ -251,7 +275,9 @@ Neurons awaken(Tape& tape, NeuronSpace& space, Var x, Parameter& encoder, float 
     unroll(runs, n, u, X.values.value());
   }
   tape.use(encoder);
-  tape.record(X.values, [&tape, &space, X, x, &encoder] { awaken_backward(tape, space, X, x, encoder); });
+  tape.record(X.values, [&tape, &space, X, x, &encoder, weights] {
+    awaken_backward(tape, space, X, x, encoder, weights);
+  });
   return X;
 }
 

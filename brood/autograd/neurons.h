@@ -9,15 +9,21 @@
 // rounding; which is taken is decided by the share awake in this very chunk (Sparsity::kAuto), so results do
 // not depend on history.
 //
+// In bf16 (Tape::precision) the products with weights read bf16 copies of these and add up in f32; what has
+// no weights, the synapses and their reads, stays f32. Dense products round their other operand to bf16, too,
+// those of lists do not, so that the two agree to a rounding of bf16.
+//
 // Neurons are cut into tiles of 64, so that a tile's weights stay in the caches next to a core while all
 // steps of a chunk pass, and tiles into groups, fixed by shape alone. A group is a task; sums over neurons
 // are made inside a group and then over groups in order, so results do not depend on the number of threads.
 #pragma once
 
 #include <cstdint>
+#include <type_traits>
 #include <vector>
 
 #include "brood/autograd/ops.h"
+#include "brood/kernels/matmul.h"
 #include "brood/kernels/neurons.h"
 
 namespace brood {
@@ -101,7 +107,46 @@ Var recall(Tape& tape, NeuronSpace& space, const Neurons& X, Var x, const Chunk&
 Var gated(Tape& tape, NeuronSpace& space, const Neurons& X, Var a, Parameter& encoder_v, Parameter& decoder,
           float dropout, uint64_t seed, int64_t* gated_count);
 
-// Shared by the operations' files: adds partial[group][n] over groups in order into (or onto) out.
+// Shared by the operations' files: a matrix of rows of neurons, [n, D], as the precision asks for it.
+class NeuronWeights {
+ public:
+  NeuronWeights() = default;
+  NeuronWeights(Parameter& w, Precision precision)
+      : D_(w.value.shape()[1]),
+        full_(w.value.f32()),
+        half_(precision == Precision::kBf16 ? w.half_value() : nullptr) {}
+  bool half() const { return half_ != nullptr; }
+  // Row `neuron`, as floats or Bf16.
+  template <class T>
+  const T* row(int64_t neuron) const {
+    if constexpr (std::is_same_v<T, Bf16>)
+      return half_ + neuron * D_;
+    else
+      return full_ + neuron * D_;
+  }
+  // kernels/neuron_rows.h; sums and steps are D wide.
+  void accumulate(const kernels::RowLists& lists, const float* value, float* out) const;
+  void dot(const kernels::RowLists& lists, const float* steps, int64_t steps_stride, float* out) const;
+
+ private:
+  int64_t D_ = 0;
+  const float* full_ = nullptr;
+  const Bf16* half_ = nullptr;
+};
+
+// x [rows, cols], contiguous, as a factor of a dense product: itself, or its bf16 copy in `memory`.
+template <class T>
+const T* product_operand(int64_t size, const float* x, Arena& memory) {
+  if constexpr (std::is_same_v<T, Bf16>) {
+    Bf16* copy = memory.allocate_array<Bf16>(size);
+    kernels::convert(size, x, copy);
+    return copy;
+  } else {
+    return x;
+  }
+}
+
+// Adds partial[group][n] over groups in order into (or onto) out.
 void sum_groups(int64_t groups, int64_t n, const float* partial, bool accumulate, float* out);
 
 }  // namespace brood

@@ -7,7 +7,6 @@
 #include "brood/autograd/neurons.h"
 #include "brood/base/threads.h"
 #include "brood/kernels/activation.h"
-#include "brood/kernels/matmul.h"
 
 namespace brood {
 
@@ -23,12 +22,11 @@ struct Gate {
   Neurons X;
   Var a, y;
   Parameter *encoder_v, *decoder;
+  NeuronWeights wy, we;
   kernels::Gating gating;
   float* Y;  // a W_y: dense [rows, n], rectified; lists: at the entries of X, raw
   int64_t rows, D, heads, n;
 
-  const float* wy(int64_t neuron) const { return encoder_v->value.f32() + neuron * D; }
-  const float* we(int64_t neuron) const { return decoder->value.f32() + neuron * D; }
   const float* a_of(int64_t head) const { return a.value() + head * D; }
   int64_t head_of_group(int64_t g) const { return g / tiling->groups_per_head; }
 
@@ -36,8 +34,11 @@ struct Gate {
   void backward() const;
 
  private:
+  // Dense forms are products of T: float or Bf16.
+  template <class T>
   int64_t forward_dense();
   int64_t forward_lists();
+  template <class T>
   void backward_dense(float* dWy, float* dWe, float* da) const;
   void backward_lists(float* dWy, float* dWe, float* da) const;
   // Dense work is cut into blocks of whole tiles of one head, of this many neurons at most.
@@ -64,25 +65,49 @@ void Gate::over_blocks(const Work& work) const {
   parallel(blocks(), task);
 }
 
-int64_t Gate::forward() { return X.dense ? forward_dense() : forward_lists(); }
+int64_t Gate::forward() {
+  if (!X.dense) return forward_lists();
+  return wy.half() ? forward_dense<Bf16>() : forward_dense<float>();
+}
 
+// A dense activation that is made row by row and then multiplied: in place, or its bf16 copy.
+template <class T>
+struct Factor {
+  float* made;
+  T* multiplied;
+  Factor(Arena& arena, int64_t size) : made(arena.floats(size)) {
+    if constexpr (std::is_same_v<T, Bf16>)
+      multiplied = arena.allocate_array<Bf16>(size);
+    else
+      multiplied = made;
+  }
+  void done(int64_t at, int64_t count) const {
+    if constexpr (std::is_same_v<T, Bf16>) kernels::convert(count, made + at, multiplied + at);
+  }
+};
+
+template <class T>
 int64_t Gate::forward_dense() {
   Y = space->lasting(*tape).floats(rows * n);
   Arena& scratch = space->scratch();
-  float* Z = scratch.floats(rows * n);
+  const Factor<T> Z(scratch, rows * n);
   int64_t* counts = scratch.allocate_array<int64_t>(blocks());
   const float* x = X.values.value();
+  const T* a_factor = product_operand<T>(a.size(), a.value(), scratch);
   over_blocks([&](int64_t block, int64_t h, int64_t begin, int64_t width) {
-    kernels::matmul(Order::kPlain, Order::kTransposed, rows, width, D, a_of(h), heads * D, wy(begin), D,
-                    false, Y + begin, n);
+    kernels::matmul(Order::kPlain, Order::kTransposed, rows, width, D, a_factor + h * D, heads * D,
+                    wy.row<T>(begin), D, false, Y + begin, n);
     counts[block] = 0;
     for (int64_t r = 0; r < rows; ++r) {
       const int64_t at = r * n + begin;
-      counts[block] += kernels::gate_forward(width, x + at, Y + at, Z + at);
-      if (gating.dropout > 0) kernels::drop_out(width, gating.seed, uint64_t(at), gating.dropout, Z + at);
+      counts[block] += kernels::gate_forward(width, x + at, Y + at, Z.made + at);
+      if (gating.dropout > 0)
+        kernels::drop_out(width, gating.seed, uint64_t(at), gating.dropout, Z.made + at);
+      Z.done(at, width);
     }
   });
-  kernels::matmul(Order::kPlain, Order::kPlain, rows, D, n, Z, n, we(0), D, false, y.value(), D);
+  kernels::matmul(Order::kPlain, Order::kPlain, rows, D, n, Z.multiplied, n, we.row<T>(0), D, false,
+                  y.value(), D);
   return std::accumulate(counts, counts + blocks(), int64_t(0));
 }
 
@@ -122,9 +147,9 @@ int64_t Gate::forward_lists() {
     kernels::GatedTile& tile = memory[g].tile;
     for (int64_t t = tiling->group[size_t(g)]; t < tiling->group[size_t(g) + 1]; ++t) {
       const kernels::RowLists lists = X.tile(t);
-      kernels::dot_rows(lists, wy(0), D, D, a_of(head_of_group(g)), heads * D, false, Y);
+      wy.dot(lists, a_of(head_of_group(g)), heads * D, Y);
       counts[g] += kernels::gate_lists(lists, X.values.value(), Y, gating, tile);
-      kernels::accumulate_rows(tile.lists(), tile.value, we(0), D, D, sum, D);
+      we.accumulate(tile.lists(), tile.value, sum);
     }
   };
   parallel(groups, task);
@@ -136,41 +161,48 @@ void Gate::backward() const {
   float* dWe = tape->sink().gradient(*decoder);
   float* dWy = tape->sink().gradient(*encoder_v);
   float* da = a.needs_gradient() ? tape->gradient(a) : nullptr;
-  if (X.dense)
-    backward_dense(dWy, dWe, da);
-  else
+  if (!X.dense)
     backward_lists(dWy, dWe, da);
+  else if (wy.half())
+    backward_dense<Bf16>(dWy, dWe, da);
+  else
+    backward_dense<float>(dWy, dWe, da);
   tape->sink().finished(*decoder);
   tape->sink().finished(*encoder_v);
 }
 
+template <class T>
 void Gate::backward_dense(float* dWy, float* dWe, float* da) const {
   Arena& scratch = space->scratch();
-  float *dZ = scratch.floats(rows * n), *Z = scratch.floats(rows * n);
-  const float *x = X.values.value(), *dy = tape->gradient(y);
+  const Factor<T> dZ(scratch, rows * n), Z(scratch, rows * n);  // dZ becomes dY
+  const float* x = X.values.value();
+  const T* dy = product_operand<T>(y.size(), tape->gradient(y), scratch);
+  const T* a_factor = product_operand<T>(a.size(), a.value(), scratch);
   float* dX = tape->gradient(X.values);
   over_blocks([&](int64_t, int64_t h, int64_t begin, int64_t width) {
-    kernels::matmul(Order::kPlain, Order::kTransposed, rows, width, D, dy, D, we(begin), D, false, dZ + begin,
-                    n);
+    kernels::matmul(Order::kPlain, Order::kTransposed, rows, width, D, dy, D, we.row<T>(begin), D, false,
+                    dZ.made + begin, n);
     for (int64_t r = 0; r < rows; ++r) {
       const int64_t at = r * n + begin;
-      kernels::mul(width, x + at, Y + at, Z + at);
+      kernels::mul(width, x + at, Y + at, Z.made + at);
       if (gating.dropout > 0) {
-        kernels::drop_out(width, gating.seed, uint64_t(at), gating.dropout, Z + at);
-        kernels::drop_out(width, gating.seed, uint64_t(at), gating.dropout, dZ + at);
+        kernels::drop_out(width, gating.seed, uint64_t(at), gating.dropout, Z.made + at);
+        kernels::drop_out(width, gating.seed, uint64_t(at), gating.dropout, dZ.made + at);
       }
-      kernels::gate_backward(width, x + at, Y + at, dZ + at, dX + at);
+      kernels::gate_backward(width, x + at, Y + at, dZ.made + at, dX + at);
+      Z.done(at, width);
+      dZ.done(at, width);
     }
-    kernels::matmul(Order::kTransposed, Order::kPlain, width, D, rows, Z + begin, n, dy, D, true,
+    kernels::matmul(Order::kTransposed, Order::kPlain, width, D, rows, Z.multiplied + begin, n, dy, D, true,
                     dWe + begin * D, D);
-    kernels::matmul(Order::kTransposed, Order::kPlain, width, D, rows, dZ + begin, n, a_of(h), heads * D,
-                    true, dWy + begin * D, D);
+    kernels::matmul(Order::kTransposed, Order::kPlain, width, D, rows, dZ.multiplied + begin, n,
+                    a_factor + h * D, heads * D, true, dWy + begin * D, D);
   });
   if (!da) return;
   const int64_t N = n / heads;
   for (int64_t h = 0; h < heads; ++h)
-    kernels::matmul(Order::kPlain, Order::kPlain, rows, D, N, dZ + h * N, n, wy(h * N), D, true, da + h * D,
-                    heads * D);
+    kernels::matmul(Order::kPlain, Order::kPlain, rows, D, N, dZ.multiplied + h * N, n, wy.row<T>(h * N), D,
+                    true, da + h * D, heads * D);
 }
 
 void Gate::backward_lists(float* dWy, float* dWe, float* da) const {
@@ -189,11 +221,11 @@ void Gate::backward_lists(float* dWy, float* dWe, float* da) const {
     for (int64_t t = tiling->group[size_t(g)]; t < tiling->group[size_t(g) + 1]; ++t) {
       kernels::gate_lists(X.tile(t), x, Y, gating, tile);
       const kernels::RowLists lists = tile.lists();
-      kernels::dot_rows(lists, we(0), D, D, dy, D, false, dvalue);
+      we.dot(lists, dy, D, dvalue);
       kernels::scatter_rows(lists, tile.value, dy, D, D, dWe, D);
       kernels::gate_lists_backward(tile, x, Y, gating, dvalue, dX);  // dvalue is dy now
       kernels::scatter_rows(lists, dvalue, a_of(h), heads * D, D, dWy, D);
-      if (da) kernels::accumulate_rows(lists, dvalue, wy(0), D, D, sum, D);
+      if (da) wy.accumulate(lists, dvalue, sum);
     }
   };
   parallel(groups, task);
@@ -220,6 +252,8 @@ Var gated(Tape& tape, NeuronSpace& space, const Neurons& X, Var a, Parameter& en
             .y = tape.make(rows, D, true),
             .encoder_v = &encoder_v,
             .decoder = &decoder,
+            .wy = NeuronWeights(encoder_v, tape.precision()),
+            .we = NeuronWeights(decoder, tape.precision()),
             .gating = {.all = X.all, .dropout = dropout, .seed = seed, .neurons = n},
             .Y = nullptr,
             .rows = rows,

@@ -10,7 +10,7 @@
 #define HWY_TARGET_INCLUDE "brood/kernels/neuron_rows.cc"
 #include "hwy/foreach_target.h"
 // After foreach_target.h, which includes this file once per target.
-#include "hwy/cache_control.h"
+#include "brood/kernels/neuron_rows-inl.h"
 #include "hwy/highway.h"
 
 // Vectors cannot be elements of arrays on scalable targets, so sixteen of them are named.
@@ -21,56 +21,6 @@
 
 HWY_BEFORE_NAMESPACE();
 namespace brood::kernels::HWY_NAMESPACE {
-namespace hn = hwy::HWY_NAMESPACE;
-
-// Sixteen vectors and their company need the 32 registers that these targets lack.
-#if HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_SSE4 || HWY_TARGET == HWY_SSSE3 || HWY_TARGET == HWY_SCALAR
-constexpr int kWidest = 8;
-#else
-constexpr int kWidest = 16;
-#endif
-constexpr int64_t kFewSteps = 4;  // up to here rows come from far away: widest blocks, prefetch
-constexpr int64_t kAhead = 6;     // rows prefetched ahead, 6 KB at 256 columns
-
-using Tag = hn::ScalableTag<float>;
-
-template <int V>
-HWY_INLINE void Prefetch(const float* row) {
-  constexpr int64_t kLine = 64 / sizeof(float);
-  const int64_t floats = V * int64_t(hn::Lanes(Tag()));
-  for (int64_t i = 0; i < floats; i += kLine) hwy::Prefetch(row + i);
-}
-
-// Asks for the tile after this one, a few lines at each step, into L2: with two tiles there and one block in
-// L1, the products run at the speed of that cache while the next weights arrive.
-struct Ahead {
-  const char* next = nullptr;
-  int64_t bytes = 0;  // a step
-
-  Ahead(const RowLists& lists, const float* matrix, int64_t stride, int64_t c) {
-    constexpr int64_t kWorthwhile = 16;  // steps
-    if (!lists.more || c > 0 || lists.rows < kWorthwhile) return;
-    next = reinterpret_cast<const char*>(matrix + (lists.base + lists.width) * stride);
-    bytes = (lists.width * stride * int64_t(sizeof(float)) / lists.rows + 63) / 64 * 64;
-  }
-  HWY_INLINE void step() {
-    for (int64_t i = 0; i < bytes; i += 64) __builtin_prefetch(next + i, 0, 2);
-    next += bytes;
-  }
-};
-
-// Calls block<V>(first column) for whole vectors and tail(first column) for what is left.
-template <class Block, class Tail>
-HWY_INLINE void OverColumns(int64_t cols, bool widest, const Block& block, const Tail& tail) {
-  const int64_t lanes = int64_t(hn::Lanes(Tag()));
-  int64_t c = 0;
-  if (widest)
-    for (; c + kWidest * lanes <= cols; c += kWidest * lanes) block.template run<kWidest>(c);
-  for (; c + 8 * lanes <= cols; c += 8 * lanes) block.template run<8>(c);
-  for (; c + 4 * lanes <= cols; c += 4 * lanes) block.template run<4>(c);
-  for (; c + lanes <= cols; c += lanes) block.template run<1>(c);
-  if (c < cols) tail(c);
-}
 
 // ------------------------------------------------------------------------------------------- accumulate
 
@@ -100,7 +50,8 @@ struct AccumulateBlock {
 #undef BROOD_LOAD
       for (uint32_t k = begin; k < end; ++k) {
         const float* row = matrix + int64_t(lists.index[k]) * stride + c;
-        if (prefetch && k + kAhead < end) Prefetch<V>(matrix + int64_t(lists.index[k + kAhead]) * stride + c);
+        if (prefetch && k + kAhead<float> < end)
+          Prefetch<V>(matrix + int64_t(lists.index[k + kAhead<float>]) * stride + c);
         const auto v = hn::Set(d, value[k]);
 #define BROOD_ADD(i) \
   if constexpr (i < V) s##i = hn::MulAdd(v, hn::LoadU(d, row + i * lanes), s##i);
@@ -120,7 +71,7 @@ void AccumulateRows(const RowLists& lists, const float* value, const float* matr
   const bool few = lists.rows <= kFewSteps;
   const AccumulateBlock block{lists, value, matrix, stride, out, out_stride, causal, few};
   // Shorter blocks of a triangle leave out more of it.
-  OverColumns(cols, !causal, block, [&](int64_t first) {
+  OverColumns<1>(cols, !causal, block, [&](int64_t first) {
     for (int64_t r = 0; r < lists.rows; ++r)
       for (uint32_t k = lists.offset[r]; k < lists.offset[r + 1]; ++k)
         for (int64_t c = first; c < cols; ++c)
@@ -129,43 +80,6 @@ void AccumulateRows(const RowLists& lists, const float* value, const float* matr
 }
 
 // ------------------------------------------------------------------------------------------- dot
-
-// The four sums over lanes of four vectors, written to to[0..3].
-template <class V>
-HWY_INLINE void SumFour(V a, V b, V c, V e, float* to) {
-#if HWY_HAVE_SCALABLE || HWY_TARGET == HWY_SCALAR
-  const Tag d;
-  to[0] = hn::GetLane(hn::SumOfLanes(d, a));
-  to[1] = hn::GetLane(hn::SumOfLanes(d, b));
-  to[2] = hn::GetLane(hn::SumOfLanes(d, c));
-  to[3] = hn::GetLane(hn::SumOfLanes(d, e));
-#else
-  // Within each block of four lanes: transpose in pairs and add, so that lane i of every block holds a part
-  // of sum i.
-  const Tag d;
-  const hn::Repartition<double, Tag> wide;
-  const auto ab = hn::Add(hn::InterleaveLower(d, a, b), hn::InterleaveUpper(d, a, b));
-  const auto ce = hn::Add(hn::InterleaveLower(d, c, e), hn::InterleaveUpper(d, c, e));
-  const auto low = hn::InterleaveLower(wide, hn::BitCast(wide, ab), hn::BitCast(wide, ce));
-  const auto high = hn::InterleaveUpper(wide, hn::BitCast(wide, ab), hn::BitCast(wide, ce));
-  const auto all = hn::Add(hn::BitCast(d, low), hn::BitCast(d, high));
-#if HWY_TARGET == HWY_AVX2
-  const hn::Half<Tag> half;
-  hn::StoreU(hn::Add(hn::LowerHalf(half, all), hn::UpperHalf(half, all)), half, to);
-#elif HWY_TARGET <= HWY_AVX3
-  const hn::Half<Tag> half;
-  const hn::Half<decltype(half)> quarter;
-  const auto two = hn::Add(hn::LowerHalf(half, all), hn::UpperHalf(half, all));
-  hn::StoreU(hn::Add(hn::LowerHalf(quarter, two), hn::UpperHalf(quarter, two)), quarter, to);
-#else
-  hn::StoreU(all, d, to);
-#endif
-#endif
-}
-
-HWY_INLINE void Deliver(const float* sums, int64_t count, bool add, float* out) {
-  for (int64_t i = 0; i < count; ++i) out[i] = add ? out[i] + sums[i] : sums[i];
-}
 
 struct DotBlock {
   const RowLists& lists;
@@ -237,7 +151,7 @@ void DotRows(const RowLists& lists, const float* matrix, int64_t stride, int64_t
              int64_t steps_stride, bool accumulate, float* out) {
   const bool few = lists.rows <= kFewSteps;
   const DotBlock block{lists, matrix, stride, steps, steps_stride, accumulate, few, out};
-  OverColumns(cols, true, block, [&](int64_t first) {
+  OverColumns<1>(cols, true, block, [&](int64_t first) {
     for (int64_t r = 0; r < lists.rows; ++r) {
       for (uint32_t k = lists.offset[r]; k < lists.offset[r + 1]; ++k) {
         float sum = accumulate || first > 0 ? out[k] : 0.0f;
@@ -277,7 +191,8 @@ struct ScatterBlock {
 #undef BROOD_LOAD
       for (uint32_t k = begin; k < end; ++k) {
         float* row = matrix + int64_t(lists.index[k]) * stride + c;
-        if (prefetch && k + kAhead < end) Prefetch<V>(matrix + int64_t(lists.index[k + kAhead]) * stride + c);
+        if (prefetch && k + kAhead<float> < end)
+          Prefetch<V>(matrix + int64_t(lists.index[k + kAhead<float>]) * stride + c);
         const auto v = hn::Set(d, value[k]);
 #define BROOD_ADD(i) \
   if constexpr (i < V) hn::StoreU(hn::MulAdd(v, t##i, hn::LoadU(d, row + i * lanes)), d, row + i * lanes);
@@ -292,7 +207,7 @@ void ScatterRows(const RowLists& lists, const float* value, const float* steps, 
                  int64_t cols, float* matrix, int64_t stride) {
   const bool few = lists.rows <= kFewSteps;
   const ScatterBlock block{lists, value, steps, steps_stride, matrix, stride, few};
-  OverColumns(cols, true, block, [&](int64_t first) {
+  OverColumns<1>(cols, true, block, [&](int64_t first) {
     for (int64_t r = 0; r < lists.rows; ++r)
       for (uint32_t k = lists.offset[r]; k < lists.offset[r + 1]; ++k)
         for (int64_t c = first; c < cols; ++c)
@@ -323,7 +238,7 @@ struct ReadWriteBlock {
 #undef BROOD_LOAD
     for (int64_t k = 0; k < count; ++k) {
       float* row = matrix + (index ? int64_t(index[k]) : k) * stride + c;
-      if (index && k + kAhead < count) Prefetch<V>(matrix + index[k + kAhead] * stride + c);
+      if (index && k + kAhead<float> < count) Prefetch<V>(matrix + index[k + kAhead<float>] * stride + c);
       const auto v = hn::Set(d, value[k]);
 #define BROOD_BOTH(i)                                                                   \
   if constexpr (i < V) {                                                                \
@@ -344,7 +259,7 @@ struct ReadWriteBlock {
 void ReadAndWriteRows(int64_t count, const uint32_t* index, const float* value, const float* written,
                       int64_t cols, float* matrix, int64_t stride, float* out) {
   const ReadWriteBlock block{count, index, value, written, matrix, stride, out};
-  OverColumns(cols, true, block, [&](int64_t first) {
+  OverColumns<1>(cols, true, block, [&](int64_t first) {
     for (int64_t k = 0; k < count; ++k) {
       float* row = matrix + (index ? int64_t(index[k]) : k) * stride;
       for (int64_t c = first; c < cols; ++c) {

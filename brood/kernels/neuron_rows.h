@@ -16,6 +16,8 @@
 
 #include <cstdint>
 
+#include "brood/tensor/tensor.h"
+
 namespace brood::kernels {
 
 struct RowLists {
@@ -34,6 +36,12 @@ void accumulate_rows(const RowLists& lists, const float* value, const float* mat
 // out is indexed as the entries are.
 void dot_rows(const RowLists& lists, const float* matrix, int64_t stride, int64_t cols, const float* steps,
               int64_t steps_stride, bool accumulate, float* out);
+
+// The first two with rows of bf16; values, steps and sums are f32.
+void accumulate_rows(const RowLists& lists, const float* value, const Bf16* matrix, int64_t stride,
+                     int64_t cols, float* out, int64_t out_stride);
+void dot_rows(const RowLists& lists, const Bf16* matrix, int64_t stride, int64_t cols, const float* steps,
+              int64_t steps_stride, float* out);
 
 void scatter_rows(const RowLists& lists, const float* value, const float* steps, int64_t steps_stride,
                   int64_t cols, float* matrix, int64_t stride);

@@ -55,7 +55,8 @@ StepCost step_cost(Model& model, Precision precision, int64_t position, const Aw
         model.frame().embedding_name;  // one row of it is looked up, in f32, beside its use as a head
     const double row = table ? double(model.frame().d_model) : 0;
     const double numbers = double(w.size()) * (w.open_uses - (table ? 1 : 0)) * touched(w, awake);
-    const bool half = precision == Precision::kBf16 && !w.scan && w.value.shape().rank() == 2;
+    // A product has made its bf16 copy in the step above; other uses read f32.
+    const bool half = precision == Precision::kBf16 && w.half_version == w.version;
     cost.weights += numbers + row;
     cost.weight_bytes += numbers * (half ? 2 : 4) + row * 4;
     cost.flops += 2 * numbers;

@@ -57,12 +57,13 @@ std::vector<int32_t> random_tokens(int64_t n, int64_t vocab, uint64_t seed = 3) 
 
 // Logits of one stream read in chunks of the given lengths.
 std::vector<float> run(Model& model, State& state, std::span<const int32_t> tokens,
-                       const std::vector<int64_t>& chunks, bool recording = false) {
+                       const std::vector<int64_t>& chunks, bool recording = false,
+                       Precision precision = Precision::kF32) {
   Tape tape;
   std::vector<float> all;
   size_t at = 0;
   for (int64_t T : chunks) {
-    tape.start(recording);
+    tape.start(recording, precision);
     const Var logits = model.forward(tape, state, tokens.subspan(at, size_t(T)), 1, T);
     all.insert(all.end(), logits.value(), logits.value() + logits.size());
     tape.finish();
@@ -72,9 +73,9 @@ std::vector<float> run(Model& model, State& state, std::span<const int32_t> toke
 }
 
 std::vector<float> run(Model& model, std::span<const int32_t> tokens, const std::vector<int64_t>& chunks,
-                       bool recording = false) {
+                       bool recording = false, Precision precision = Precision::kF32) {
   State state = model.make_state(1);
-  return run(model, state, tokens, chunks, recording);
+  return run(model, state, tokens, chunks, recording, precision);
 }
 
 template <class A, class B>
@@ -391,9 +392,110 @@ TEST(Bdh, ListsAndDenseTrainAlike) {
   }
 }
 
+// ---- bf16
+// ---------------------------------------------------------------------------------------------------
+
+// Rounding to bf16 moves a number by 2^-9 of itself at most. Every product rounds its weights and some their
+// other factor: six roundings a layer, each within this share of what it enters, and LayerNorms keep the
+// scale.
+double half_tolerance(int64_t layers) { return 6 * double(layers) * 0x1p-9; }
+
+Config half_config(const char* sparse, double threshold = 0.1) {
+  return {.vocab = 256,
+          .D = 64,
+          .heads = 4,
+          .neurons = 2048,
+          .layers = 3,
+          .threshold = threshold,
+          .sparse = sparse};
+}
+
+TEST(Bdh, Bf16IsNearF32AndListsNearDense) {
+  const auto tokens = random_tokens(150, 256);
+  for (double threshold : {0.0, 0.15, 0.3}) {
+    std::vector<std::vector<float>> halves;
+    for (const char* sparse : {"always", "never"}) {
+      const Config c = half_config(sparse, threshold);
+      Model model(c.json(), 1);
+      for (const std::vector<int64_t>& chunks :
+           {std::vector<int64_t>{70, 80}, std::vector<int64_t>(150, 1)}) {
+        SCOPED_TRACE(fmt::format("{} threshold {} {} chunks", sparse, threshold, chunks.size()));
+        const std::vector<float> full = run(model, tokens, chunks);
+        halves.push_back(run(model, tokens, chunks, false, Precision::kBf16));
+        EXPECT_NE(halves.back(), full);
+        expect_close(halves.back(), full, half_tolerance(c.layers));
+        expect_close(halves.back(), halves.front(), half_tolerance(c.layers));
+        expect_close(run(model, tokens, chunks, true, Precision::kBf16), halves.back(), kClose);
+      }
+    }
+  }
+}
+
+// The numbers read are the bf16 copies: what they do not see changes no bit, what they see does.
+TEST(Bdh, Bf16ReadsTheRoundedWeights) {
+  const auto tokens = random_tokens(9, 256);
+  for (const char* sparse : {"always", "never"}) {
+    for (const char* name : {"encoder", "encoder_v", "decoder"}) {
+      SCOPED_TRACE(fmt::format("{} {}", sparse, name));
+      Model model(half_config(sparse).json(), 1);
+      Parameter& w = *model.parameters().find(name);
+      const auto scale = [&](float factor) {
+        for (int64_t i = 0; i < w.size(); ++i) w.value.f32()[i] *= factor;
+        ++w.version;
+      };
+      for (int64_t i = 0; i < w.size(); ++i) w.value.f32()[i] = to_float(to_bf16(w.value.f32()[i]));
+      const auto logits = [&] { return run(model, tokens, {3, 1, 5}, false, Precision::kBf16); };
+      const std::vector<float> before = logits(), full = run(model, tokens, {3, 1, 5});
+      scale(1 + 0x1p-11f);  // an eighth of a bf16's last place
+      EXPECT_EQ(logits(), before);
+      EXPECT_NE(run(model, tokens, {3, 1, 5}), full);
+      scale(1 + 0x1p-6f);
+      EXPECT_NE(logits(), before);
+    }
+  }
+}
+
+TEST(Bdh, Bf16GradientsAreNearThoseOfF32) {
+  const int64_t B = 2, T = 48;
+  const auto tokens = random_tokens(B * T, 256, 1), targets = random_tokens(B * T, 256, 2);
+  for (const char* sparse : {"always", "never"}) {
+    for (double dropout : {0.0, 0.3}) {
+      std::vector<std::vector<float>> gradients[2];
+      Config c = half_config(sparse, 0.15);
+      c.dropout = dropout;
+      for (const Precision precision : {Precision::kF32, Precision::kBf16}) {
+        Model model(c.json(), 1);
+        State state = model.make_state(B);
+        Tape tape;
+        tape.start(true, precision);
+        const Var logits =
+            model.forward(tape, state, tokens, B, T, {.training = true, .keep_state = false, .seed = 7});
+        tape.backward(cross_entropy(tape, logits, targets));
+        for (const Parameter& p : model.parameters().all())
+          gradients[precision == Precision::kBf16].emplace_back(p.gradient.f32(),
+                                                                p.gradient.f32() + p.size());
+      }
+      for (size_t i = 0; i < gradients[0].size(); ++i) {
+        SCOPED_TRACE(fmt::format("{} dropout {} parameter {}", sparse, dropout, i));
+        EXPECT_NE(gradients[1][i], gradients[0][i]);
+        // That share of the neurons stands so near the brink that it is awake in one of the two only, and its
+        // gradients are off by all they are: in the mean square by the root of the share.
+        double off = 0, all = 0;
+        for (size_t k = 0; k < gradients[0][i].size(); ++k) {
+          off += std::pow(double(gradients[1][i][k]) - double(gradients[0][i][k]), 2);
+          all += std::pow(double(gradients[0][i][k]), 2);
+        }
+        EXPECT_LE(off / all, half_tolerance(c.layers));
+      }
+    }
+  }
+}
+
 TEST(Bdh, ThreadsDoNotChangeABit) {
   const int before = ThreadPool::instance().size();
-  for (const char* sparse : {"always", "never"}) {
+  for (const auto& [sparse, precision] :
+       {std::pair{"always", Precision::kF32}, std::pair{"never", Precision::kF32},
+        std::pair{"always", Precision::kBf16}, std::pair{"never", Precision::kBf16}}) {
     std::vector<std::vector<float>> results;
     for (int threads : {1, 2, 3}) {
       ThreadPool::instance().resize(threads);
@@ -411,7 +513,7 @@ TEST(Bdh, ThreadsDoNotChangeABit) {
       for (int64_t T : {64, 1, 16, 2}) {
         const auto tokens = random_tokens(T, 256, uint64_t(T)),
                    targets = random_tokens(T, 256, uint64_t(T) + 1);
-        tape.start(true);
+        tape.start(true, precision);
         const Var logits = model.forward(tape, state, tokens, 1, T);
         all.insert(all.end(), logits.value(), logits.value() + logits.size());
         tape.backward(cross_entropy(tape, logits, targets));
@@ -419,7 +521,7 @@ TEST(Bdh, ThreadsDoNotChangeABit) {
           all.insert(all.end(), p.gradient.f32(), p.gradient.f32() + p.size());
           p.gradient_open = false;
         }
-        const std::vector<float> frozen = run(model, state, tokens, {T});
+        const std::vector<float> frozen = run(model, state, tokens, {T}, false, precision);
         all.insert(all.end(), frozen.begin(), frozen.end());
       }
       results.push_back(std::move(all));

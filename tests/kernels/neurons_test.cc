@@ -116,6 +116,49 @@ TEST(NeuronRows, AccumulateDotScatter) {
   });
 }
 
+// Rows of bf16 are exact numbers, so the same bound holds.
+TEST(NeuronRows, AccumulateAndDotRowsOfBf16) {
+  for_every_target([] {
+    Random random(8);
+    for (const RowsCase& c : rows_cases()) {
+      SCOPED_TRACE(::testing::Message() << c.steps << " steps, " << c.width << " x " << c.cols);
+      const Lists lists(random, c.steps, c.base, c.width, c.share);
+      const int64_t stride = c.cols + 3, n = c.base + c.width;
+      const std::vector<float> drawn = normal(random, n * stride), steps = normal(random, c.steps * stride),
+                               value = normal(random, lists.entries());
+      std::vector<Bf16> matrix;
+      for (const float w : drawn) matrix.push_back(to_bf16(w));
+      std::vector<float> dots = value, sums = steps;
+      dot_rows(lists.view(true), matrix.data(), stride, c.cols, steps.data(), stride, dots.data());
+      accumulate_rows(lists.view(true), value.data(), matrix.data(), stride, c.cols, sums.data(), stride);
+      for (int64_t r = 0; r < c.steps; ++r) {
+        const uint32_t begin = lists.offset[size_t(r)], end = lists.offset[size_t(r) + 1];
+        const auto w = [&](uint32_t k, int64_t i) {
+          return double(to_float(matrix[lists.index[k] * size_t(stride) + size_t(i)]));
+        };
+        for (uint32_t k = begin; k < end; ++k) {
+          double sum = 0, magnitude = 0;
+          for (int64_t i = 0; i < c.cols; ++i) {
+            sum += steps[size_t(r * stride + i)] * w(k, i);
+            magnitude += std::abs(steps[size_t(r * stride + i)] * w(k, i));
+          }
+          expect_sum(dots[k], sum, magnitude, c.cols);
+        }
+        for (int64_t i = 0; i < c.cols; ++i) {
+          double sum = steps[size_t(r * stride + i)], magnitude = std::abs(sum);
+          for (uint32_t k = begin; k < end; ++k) {
+            sum += value[k] * w(k, i);
+            magnitude += std::abs(value[k] * w(k, i));
+          }
+          expect_sum(sums[size_t(r * stride + i)], sum, magnitude, c.width);
+        }
+        for (int64_t i = c.cols; i < stride; ++i)
+          ASSERT_EQ(sums[size_t(r * stride + i)], steps[size_t(r * stride + i)]) << "beyond the columns";
+      }
+    }
+  });
+}
+
 TEST(NeuronRows, CausalSumsBelowTheDiagonal) {
   for_every_target([] {
     Random random(2);

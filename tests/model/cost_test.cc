@@ -30,6 +30,33 @@ TEST(StepCost, ATiedHeadIsReadOnceAndHalvesInBf16) {
   EXPECT_LT(bf16.weight_bytes, 0.6 * f32.weight_bytes);
 }
 
+// Rows of neurons are bf16, what is looked up and the synapses stay f32.
+TEST(StepCost, NeuronsHalveInBf16TheirSynapsesDoNot) {
+  Model model = preset("bdh-s");
+  const Awake awake{0.1, 0.02};
+  const StepCost f32 = step_cost(model, Precision::kF32, 0, awake),
+                 bf16 = step_cost(model, Precision::kBf16, 0, awake);
+  const double D = 64;
+  EXPECT_DOUBLE_EQ(bf16.weight_bytes, 2 * (f32.weights - D) + 4 * D);
+  EXPECT_EQ(bf16.state_bytes, f32.state_bytes);
+  EXPECT_EQ(bf16.flops, f32.flops);
+  EXPECT_EQ(step_cost(model, Precision::kF32, 0, awake).weight_bytes, f32.weight_bytes)
+      << "whatever copies there are";
+}
+
+// Taps of a convolution are a matrix, too, and read as f32.
+TEST(StepCost, OnlyProductsReadBf16) {
+  Model model = preset("mamba-s");
+  double products = 0, others = 0;
+  for (const Parameter& w : model.parameters().all()) {
+    const bool product = w.name.find("_proj.weight") != std::string::npos ||
+                         w.name.find("embedding.weight") != std::string::npos;
+    (product ? products : others) += double(w.size());
+  }
+  const StepCost cost = step_cost(model, Precision::kBf16);
+  EXPECT_DOUBLE_EQ(cost.weight_bytes, 2 * products + 4 * (others + double(model.frame().d_model)));
+}
+
 TEST(StepCost, ACacheOfKeysGrowsToItsWindow) {
   Model model(
       {{"architecture", "transformer"}, {"d_model", 32}, {"n_head", 2}, {"n_layer", 3}, {"window", 64}}, 0);
