@@ -35,6 +35,15 @@ class ThreadPool {
               });
   }
 
+  // The same by whole runs: range(begin, end) for the run of tasks that each thread gets. For tasks that read
+  // ahead or share a preparation; where a run begins and ends must not change a result.
+  template <class Range>
+  void run_ranges(int64_t n, Range&& range) {
+    using Body = std::remove_reference_t<Range>;
+    run_range(n, const_cast<void*>(static_cast<const void*>(&range)),
+              [](void* context, int64_t begin, int64_t end) { (*static_cast<Body*>(context))(begin, end); });
+  }
+
   ~ThreadPool();
 
  private:
@@ -46,10 +55,14 @@ class ThreadPool {
   Impl* impl_;
 };
 
-// Shorthand for ThreadPool::instance().run; runs inline when n is 1 or the pool has one thread.
+// Shorthands for ThreadPool::instance().run and .run_ranges; inline when n is 1 or the pool has one thread.
 template <class Task>
 void parallel(int64_t n, Task&& task) {
   ThreadPool::instance().run(n, task);
+}
+template <class Range>
+void parallel_ranges(int64_t n, Range&& range) {
+  ThreadPool::instance().run_ranges(n, range);
 }
 
 }  // namespace brood

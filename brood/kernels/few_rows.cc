@@ -107,7 +107,7 @@ HWY_INLINE void sums_of_four(V a, V b, V c, V e, float* sums) {
 
 #endif  // HWY_TARGET == HWY_SCALAR
 
-// M rows of A with R rows of B, of which `rows` exist (the others repeat the last one and are dropped).
+// M rows of A with the next R rows of B. `rows` are left: beyond them the last one is repeated and dropped.
 template <int M, int R, class T>
 HWY_INLINE void dot_block(int64_t rows, int64_t K, const T* A, int64_t lda, const T* B, int64_t ldb,
                           bool accumulate, float* C, int64_t ldc) {
@@ -129,7 +129,8 @@ HWY_INLINE void dot_block(int64_t rows, int64_t K, const T* A, int64_t lda, cons
   int64_t k = 0;
   for (; k + pair <= K; k += pair) {
     // The same place of the next rows: rows are too short for the hardware to see where each stream goes on.
-    for (int r = 0; r < R; ++r)
+    // What lies behind the last row may be another thread's to write.
+    for (int r = 0; r < R && rows >= 2 * R; ++r)
       for (int64_t line = k; line < k + pair; line += int64_t(64 / sizeof(T)))
         hwy::Prefetch(row[r] + R * ldb + line);
     step([&](const T* p) HWY_ATTR { return load_pair(p + k); });
@@ -151,7 +152,7 @@ template <int M, int R, class T>
 void dot(int64_t N, int64_t K, const T* A, int64_t lda, const T* B, int64_t ldb, bool accumulate, float* C,
          int64_t ldc) {
   for (int64_t n = 0; n < N; n += R)
-    dot_block<M, R>(std::min<int64_t>(R, N - n), K, A, lda, B + n * ldb, ldb, accumulate, C + n, ldc);
+    dot_block<M, R>(N - n, K, A, lda, B + n * ldb, ldb, accumulate, C + n, ldc);
 }
 
 // With 32 registers 16 sums are held, else eight: enough to hide the latency of the multiply-add.
@@ -165,7 +166,7 @@ void dot_any(int64_t M, int64_t N, int64_t K, const T* A, int64_t lda, const T* 
   if (M == 1) return dot<1, 8>(N, K, A, lda, B, ldb, accumulate, C, ldc);
   if (M == 2) return dot < 2, kManyRegisters ? 8 : 4 > (N, K, A, lda, B, ldb, accumulate, C, ldc);
   for (int64_t n = 0; n < N; n += 4) {
-    const int64_t rows = std::min<int64_t>(4, N - n);
+    const int64_t rows = N - n;
     const T* b = B + n * ldb;
     int64_t m = 0;
     for (; m + kAtOnce <= M; m += kAtOnce)

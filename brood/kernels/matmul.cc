@@ -17,7 +17,7 @@ namespace {
 
 // Below this many bytes of the large operand one thread is done (at some 50 GB/s from its own cache) before
 // others could be of use.
-constexpr int64_t kThreadedBytes = 256 << 10;
+constexpr int64_t kThreadedBytes = 128 << 10;
 // The same for products that compute: some 20 µs on one core.
 constexpr int64_t kThreadedFlops = 3'000'000;
 // Numbers of C in a block: an eighth of C, so that a few threads end together, but not so few that packing
@@ -54,7 +54,12 @@ void dot(int64_t M, int64_t N, int64_t K, const T* A, int64_t lda, const T* B, i
          float* C, int64_t ldc) {
   const int64_t row_bytes = K * int64_t(sizeof(T));
   const bool threaded = N * row_bytes >= kThreadedBytes || 2 * M * N * K >= kThreadedFlops;
-  ranges(N, streaming_step(row_bytes), threaded, [&](int64_t begin, int64_t end) {
+  if (!threaded) return few_rows_dot(M, N, K, A, lda, B, ldb, accumulate, C, ldc);
+  // A thread's tasks go as one: the loop prefetches the next rows, and must not take those of another thread
+  // out of its cache.
+  const int64_t step = streaming_step(row_bytes);
+  parallel_ranges(ceil_div(N, step), [&](int64_t first, int64_t last) {
+    const int64_t begin = first * step, end = std::min(N, last * step);
     few_rows_dot(M, end - begin, K, A, lda, B + begin * ldb, ldb, accumulate, C + begin, ldc);
   });
 }

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <set>
@@ -36,6 +37,20 @@ TEST_P(Threads, EveryTaskRunsExactlyOnce) {
     std::vector<int> runs(size_t(n), 0);
     parallel(n, [&](int64_t i) { ++runs[size_t(i)]; });
     EXPECT_EQ(runs, std::vector<int>(size_t(n), 1)) << n;
+  }
+}
+
+TEST_P(Threads, RangesCoverEveryTaskOnceInNoMoreRunsThanThreads) {
+  for (int64_t n = 0; n < 70; ++n) {
+    std::vector<int> runs(size_t(n), 0);
+    std::atomic<int> ranges{0};
+    parallel_ranges(n, [&](int64_t begin, int64_t end) {
+      EXPECT_LT(begin, end);
+      ++ranges;
+      for (int64_t i = begin; i < end; ++i) ++runs[size_t(i)];
+    });
+    EXPECT_EQ(runs, std::vector<int>(size_t(n), 1)) << n;
+    EXPECT_EQ(ranges.load(), int(std::min<int64_t>(n, GetParam()))) << n;
   }
 }
 
