@@ -114,7 +114,7 @@ TEST_F(Kill, CtrlCSavesAndEnds) {
 TEST_F(Kill, CtrlCEndsATrainingEarly) {
   Process train({"train", "--model", tiny, "--data", text, "--context", "16", "--steps", "100000000",
                  "--save-every", "0.1", "--save", model});
-  seconds_until([&] { return std::filesystem::exists(model + "/config.json"); });
+  seconds_until([&] { return std::filesystem::exists(model + "/config.json") && saved_steps(model) > 0; });
   train.kill(SIGINT);
   EXPECT_EQ(train.wait().code, 130);
   EXPECT_GT(saved_steps(model), 0);
