@@ -73,7 +73,7 @@ int run() {
   brood::State state = model.make_state(/*streams=*/1);  // zero: the beginning of a stream
 
   brood::LiveSettings settings;
-  settings.chunk = settings.window = 16;  // an update every 16 bytes
+  settings.chunk = 16;  // an update every 16 bytes
   settings.optimiser.learning_rate = 3e-3;
   settings.seed = seed;
   brood::LiveLearner learner(model, state, settings);

@@ -39,11 +39,7 @@ Score evaluate_live(Model& model, State& state, std::span<const uint8_t> bytes, 
                     const LoadedModel& loaded, const std::function<bool()>& stop) {
   LiveLearner learner(model, state, fitted(options.settings, model));
   if (loaded.progress && loaded.progress->extra.contains("live")) {
-    // The optimiser goes on where it was; the stream is a new one.
-    auto notes = learner.notes();
-    for (const char* key : {"updates", "chunks", "random"})
-      notes[key] = loaded.progress->extra["live"].at(key);
-    learner.restore(notes);
+    learner.restore_optimiser(loaded.progress->extra["live"]);
   }
   std::vector<int32_t> tokens;
   const size_t chunk = size_t(options.settings.chunk);

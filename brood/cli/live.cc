@@ -9,6 +9,7 @@
 #include <deque>
 #include <memory>
 #include <numbers>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -17,6 +18,7 @@
 #include "brood/cli/interrupt.h"
 #include "brood/cli/live_options.h"
 #include "brood/cli/output.h"
+#include "brood/cli/save_folder.h"
 #include "brood/cli/verb.h"
 #include "brood/model/directory.h"
 #include "brood/senses/bytes.h"
@@ -38,6 +40,7 @@ constexpr const char* kExamples =
 
 struct Options {
   std::string model, in = "-", save;
+  bool overwrite = false;
   double save_every = 60;
   LiveSettings live;
 };
@@ -102,14 +105,12 @@ class Run {
 
   int run() {
     ByteStream stream = ByteStream::open(options_.in);
-    // At once, so that a folder that cannot be written is known before hours of work.
-    if (!options_.save.empty() && options_.save != options_.model) save();
+    check_save_folder(options_.save, options_.model, options_.overwrite, "--model " + options_.save);
     if (options_.in == "-" && isatty(STDIN_FILENO)) say("live: reading what you type; Ctrl-D ends it");
     Meter meter(*learner_);
     const auto begin = Clock::now();
     read(stream, meter, begin);
-    learner_->flush();
-    meter.tick();
+    learn_rest(meter);
     const double seconds = since(begin);
     if (!options_.save.empty()) save();
     report(meter, seconds);
@@ -123,7 +124,7 @@ class Run {
     std::vector<uint8_t> bytes(size_t(1) << 16);
     std::vector<int32_t> tokens;
     while (wait_for(options_.in)) {
-      const auto n = size_t(stream.read(bytes));
+      const size_t n = read_some(stream, bytes, meter);
       if (n == 0) return;
       tokens.assign(bytes.begin(), bytes.begin() + int64_t(n));
       const size_t chunk = size_t(options_.live.chunk);
@@ -137,6 +138,23 @@ class Run {
         }
       }
     }
+  }
+
+  // What was learnt before a stream broke is kept.
+  size_t read_some(ByteStream& stream, std::span<uint8_t> bytes, Meter& meter) {
+    try {
+      return size_t(stream.read(bytes));
+    } catch (const Error& error) {
+      if (options_.save.empty()) throw;
+      learn_rest(meter);
+      save();
+      fail("{} (what was learnt until then is saved in {})", error.what(), options_.save);
+    }
+  }
+
+  void learn_rest(Meter& meter) {
+    learner_->flush();
+    meter.tick();
   }
 
   void save() const {
@@ -182,6 +200,7 @@ Action define_live(CLI::App& app, const Common& common) {
       ->capture_default_str()
       ->type_name("FILE|DIR|-");
   app.add_option("--save", options->save, "keep model, state and optimiser in this folder")->type_name("DIR");
+  app.add_flag("--overwrite", options->overwrite, "start over in a folder that holds another model");
   app.add_option("--save-every", options->save_every, "seconds between saves on the way")
       ->capture_default_str()
       ->check(CLI::PositiveNumber)

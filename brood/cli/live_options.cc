@@ -18,8 +18,7 @@ void add_live_options(CLI::App& app, LiveSettings& settings) {
         ->type_name("N")
         ->group("Learning");
   };
-  steps("--chunk", settings.chunk, 1, "bytes between updates");
-  steps("--window", settings.window, 1, "bytes that a gradient reaches back, at least the chunk");
+  steps("--chunk", settings.chunk, 1, "bytes between updates, which a gradient reaches back");
   steps("--warmup", settings.warmup, 0, "updates until the full learning rate");
   steps("--rehearsals", settings.rehearsals, 0, "windows of the past in each rehearsal; 0: none");
   steps("--rehearsal-window", settings.rehearsal_window, 1, "bytes of such a window");
@@ -50,7 +49,7 @@ void add_live_options(CLI::App& app, LiveSettings& settings) {
 
 LiveSettings fitted(LiveSettings settings, const Model& model) {
   const int64_t most = model.config().value("window", kMost);
-  for (int64_t* steps : {&settings.chunk, &settings.window, &settings.rehearsal_window}) {
+  for (int64_t* steps : {&settings.chunk, &settings.rehearsal_window}) {
     *steps = std::min(*steps, most);
   }
   return settings;

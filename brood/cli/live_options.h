@@ -11,7 +11,7 @@ namespace brood::cli {
 
 void add_live_options(CLI::App& app, LiveSettings& settings);
 
-// The same settings with no window longer than a model with a window of attention can see.
+// The same settings with no chunk longer than a model with a window of attention can see.
 LiveSettings fitted(LiveSettings settings, const Model& model);
 
 }  // namespace brood::cli

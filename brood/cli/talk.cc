@@ -77,6 +77,7 @@ class Speaker {
   // The last byte of the stream was scored but not yet read, and others may wait with it.
   void catch_up() {
     LiveSettings settings;
+    settings.chunk = reading_chunk(model());
     settings.learning = false;
     settings.rehearsals = 0;
     LiveLearner reader(model(), state_, settings);

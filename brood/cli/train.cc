@@ -4,7 +4,6 @@
 
 #include <CLI/CLI.hpp>
 #include <cmath>
-#include <filesystem>
 #include <map>
 #include <memory>
 #include <string>
@@ -14,6 +13,7 @@
 #include "brood/cli/input.h"
 #include "brood/cli/interrupt.h"
 #include "brood/cli/output.h"
+#include "brood/cli/save_folder.h"
 #include "brood/cli/verb.h"
 #include "brood/learn/trainer.h"
 #include "brood/model/directory.h"
@@ -35,7 +35,7 @@ struct Options {
   double hold_out = 0;
   int64_t steps = 1000;
   double minutes = 0;
-  bool resume = false;
+  bool resume = false, overwrite = false;
   std::string precision = "f32", decay = "cosine";
   TrainerSettings trainer;
 };
@@ -71,11 +71,6 @@ void report(const Trainer& trainer, const Model& model, const Score& score, cons
               {"parameters", model.parameter_count()}});
 }
 
-bool holds_model(const std::string& directory) {
-  std::error_code ignored;
-  return !directory.empty() && std::filesystem::exists(directory + "/config.json", ignored);
-}
-
 int train(const Options& options, const Common& common) {
   std::vector<uint8_t> data = read_all(options.data);
   std::vector<uint8_t> valid = read_all(options.valid);
@@ -86,14 +81,13 @@ int train(const Options& options, const Common& common) {
   }
 
   // Nothing saved yet: a training that was stopped before its first save begins at the beginning.
-  const bool resumes = options.resume && holds_model(options.trainer.directory);
-  LoadedModel loaded = load_model(resumes ? options.trainer.directory : options.model, common.seed);
+  const std::string& folder = options.trainer.directory;
+  const bool resumes = options.resume && holds_model(folder);
+  const std::string& source = resumes ? folder : options.model;
+  LoadedModel loaded = load_model(source, common.seed);
   Trainer trainer(*loaded.model, data, options.trainer);
-  if (resumes) {
-    trainer.resume(loaded);
-  } else if (!options.trainer.directory.empty()) {
-    trainer.save();  // at once, so that a folder that cannot be written is known before hours of work
-  }
+  if (resumes) trainer.resume(loaded);
+  check_save_folder(folder, source, options.overwrite, "--resume");
 
   ProgressLine line(STDERR_FILENO);
   const Score score =
@@ -134,8 +128,10 @@ void add_data_options(CLI::App& app, Options& options) {
       ->capture_default_str()
       ->check(CLI::PositiveNumber)
       ->type_name("SECONDS");
-  app.add_flag("--resume", options.resume, "go on with the training in the folder of --save")
-      ->needs("--save");
+  auto* resume = app.add_flag("--resume", options.resume, "go on with the training in the folder of --save")
+                     ->needs("--save");
+  app.add_flag("--overwrite", options.overwrite, "start over in a folder that holds another model")
+      ->excludes(resume);
 }
 
 void add_length_options(CLI::App& app, Options& options) {

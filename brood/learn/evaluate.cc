@@ -8,12 +8,6 @@
 namespace brood {
 namespace {
 
-double total(Var loss) {
-  double sum = 0;
-  for (int64_t row = 0; row < loss.rows(); ++row) sum += double(loss.value()[row * loss.stride()]);
-  return sum;
-}
-
 // B windows of T predictions; `first` is where each begins.
 double window_cost(Model& model, Tape& tape, State& state, std::span<const uint8_t> bytes,
                    std::span<const int64_t> first, int64_t T, Precision precision) {
@@ -27,12 +21,18 @@ double window_cost(Model& model, Tape& tape, State& state, std::span<const uint8
   state.reset();
   tape.start(false, precision);
   const Var logits = model.forward(tape, state, tokens, int64_t(first.size()), T, {.keep_state = false});
-  return total(cross_entropy(tape, logits, targets));
+  return total_nats(cross_entropy(tape, logits, targets));
 }
 
 constexpr int64_t kReadingChunk = 256;
 
 }  // namespace
+
+double total_nats(Var loss) {
+  double sum = 0;
+  for (int64_t row = 0; row < loss.rows(); ++row) sum += double(loss.value()[row * loss.stride()]);
+  return sum;
+}
 
 int64_t reading_chunk(const Model& model) {
   return std::min(kReadingChunk, model.config().value("window", kReadingChunk));
@@ -44,8 +44,9 @@ Score score_windows(Model& model, std::span<const uint8_t> bytes, int64_t B, int
   Score score;
   const int64_t predictions = std::max<int64_t>(int64_t(bytes.size()) - 1, 0);
   Tape tape;
+  State state;  // never written: windows begin from zero
   const auto score_rows = [&](int64_t begin, int64_t windows, int64_t length) {
-    State state = model.make_state(windows);
+    if (state.streams != windows) state = model.make_state(windows);
     std::vector<int64_t> first;
     for (; windows > 0; --windows, begin += length) first.push_back(begin);
     score.nats += window_cost(model, tape, state, bytes, first, length, precision);
@@ -65,7 +66,7 @@ Score score_windows(Model& model, std::span<const uint8_t> bytes, int64_t B, int
 Score score_stream(Model& model, State& state, std::span<const uint8_t> bytes, int64_t chunk,
                    const std::function<bool()>& stop) {
   LiveSettings settings;
-  settings.chunk = settings.window = chunk;
+  settings.chunk = chunk;
   settings.learning = false;
   settings.rehearsals = 0;
   LiveLearner reader(model, state, settings);

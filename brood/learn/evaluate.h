@@ -17,6 +17,9 @@ struct Score {
   double bits_per_byte() const { return nats_per_byte() / std::numbers::ln2; }
 };
 
+// The sum of a loss over its rows.
+double total_nats(Var loss);
+
 // How much of a text to read at a time where nothing is learnt: long enough for fast products, no longer than
 // a model with a window of attention can see.
 int64_t reading_chunk(const Model& model);

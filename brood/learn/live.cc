@@ -2,9 +2,66 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 #include <vector>
 
+#include "brood/base/json.h"
+#include "brood/learn/evaluate.h"
+
 namespace brood {
+
+namespace {
+
+[[noreturn]] void refuse(const std::string& why) {
+  fail(
+      "live: the notes saved with the model cannot be read ({}); start from its weights alone by deleting "
+      "optimizer.safetensors",
+      why);
+}
+
+// Notes come from a file that anybody may have written: nothing in them is believed.
+struct NotesReader {
+  const nlohmann::json& notes;
+
+  const nlohmann::json& at(const char* key) const {
+    const auto found = notes.find(key);
+    if (found == notes.end()) refuse(fmt::format("they lack \"{}\"", key));
+    return *found;
+  }
+  int64_t integer(const nlohmann::json& value, const char* key, int64_t low, int64_t high) const {
+    if (!value.is_number_integer() || value < low || value > high)
+      refuse(fmt::format("{} is {}, not a whole number from {} to {}", key, shown(value), low, high));
+    return value.get<int64_t>();
+  }
+  int64_t integer(const char* key, int64_t low, int64_t high) const {
+    return integer(at(key), key, low, high);
+  }
+  // Half of the range, so that counting on from there cannot overflow.
+  int64_t count(const char* key) const { return integer(key, 0, int64_t(1) << 62); }
+  const nlohmann::json& list(const char* key) const {
+    if (!at(key).is_array()) refuse(fmt::format("{} is {}, not a list", key, shown(at(key))));
+    return at(key);
+  }
+  double cost(const char* key) const {
+    const nlohmann::json& value = at(key);
+    if (!value.is_number() || !(value.get<double>() >= 0))
+      refuse(fmt::format("{} is {}, not a number from 0", key, shown(value)));
+    return value.get<double>();
+  }
+  std::array<uint64_t, 4> random(const char* key) const {
+    const nlohmann::json& value = list(key);
+    std::array<uint64_t, 4> state{};
+    const auto whole = [](const nlohmann::json& number) { return number.is_number_unsigned(); };
+    if (value.size() == state.size() && std::all_of(value.begin(), value.end(), whole))
+      state = value.get<std::array<uint64_t, 4>>();
+    // All zero is the one state that such a generator never leaves.
+    if (state == std::array<uint64_t, 4>{})
+      refuse(fmt::format("{} is {}, not the state of a generator", key, shown(value)));
+    return state;
+  }
+};
+
+}  // namespace
 
 struct LiveLearner::Impl {
   Impl(Model& m, State& s, const LiveSettings& live)
@@ -13,7 +70,7 @@ struct LiveLearner::Impl {
   }
 
   Model& model;
-  State& state;  // at the first step of `window`
+  State& state;
   LiveSettings settings;
   RidingOptimiser riding;
   Random random;
@@ -22,8 +79,8 @@ struct LiveLearner::Impl {
 
   int32_t last = -1;             // the token before the first pending one; −1 at the start of the stream
   std::vector<int32_t> pending;  // seen, not yet scored
-  std::vector<int32_t> window_in, window_out;  // read since `state`: inputs and what followed them
-  std::vector<int32_t> memory;                 // for rehearsal, a ring once it is full
+  std::vector<int32_t> inputs, targets;  // of one chunk
+  std::vector<int32_t> memory;           // for rehearsal, a ring once it is full
   size_t memory_next = 0;
   State rehearsal_state;
   std::vector<int32_t> rehearsal_in, rehearsal_out;
@@ -39,9 +96,8 @@ struct LiveLearner::Impl {
   }
 
   double score_and_learn(size_t n);
-  double pass(size_t n);
-  void advance(size_t n);
-  void update(Var loss);
+  double pass();
+  void update(Var loss, double cost);
   void remember(const int32_t* tokens, size_t n);
   void rehearse();
 };
@@ -55,12 +111,10 @@ double LiveLearner::Impl::score_and_learn(size_t n) {
     last = pending[0];
     first = 1;
   }
-  for (size_t i = first; i < n; ++i) {
-    window_in.push_back(last);
-    window_out.push_back(pending[i]);
-    last = pending[i];
-  }
-  if (n > first) cost += pass(n - first);
+  inputs.clear();
+  targets.assign(pending.begin() + int64_t(first), pending.begin() + int64_t(n));
+  for (size_t i = first; i < n; ++i) inputs.push_back(std::exchange(last, pending[i]));
+  if (n > first) cost += pass();
   if (settings.rehearsals > 0) remember(pending.data(), n);
   pending.erase(pending.begin(), pending.begin() + int64_t(n));
   scored += int64_t(n);
@@ -69,38 +123,22 @@ double LiveLearner::Impl::score_and_learn(size_t n) {
   return cost;
 }
 
-// One pass over the window whose last n steps are new.
-double LiveLearner::Impl::pass(size_t n) {
-  const size_t T = window_in.size();
-  const bool slides = settings.learning && settings.window > settings.chunk;
+double LiveLearner::Impl::pass() {
   tape.start(settings.learning, Precision::kF32, &riding);
-  Var logits = model.forward(tape, state, window_in, 1, int64_t(T),
-                             {.training = settings.learning,
-                              .keep_state = !slides,
-                              .seed = uint64_t(updates),
-                              .activity = &activity});
-  Var loss = cross_entropy(tape, logits, window_out);
-  double cost = 0;
-  for (size_t i = T - n; i < T; ++i) cost += double(loss.value()[i]);
-  if (settings.learning) update(loss);
-  if (!slides) {
-    window_in.clear();
-    window_out.clear();
-  } else if (const size_t keep = size_t(settings.window - settings.chunk); T > keep) {
-    advance(T - keep);
-  }
+  Var logits =
+      model.forward(tape, state, inputs, 1, int64_t(inputs.size()),
+                    {.training = settings.learning, .seed = uint64_t(updates), .activity = &activity});
+  Var loss = cross_entropy(tape, logits, targets);
+  const double cost = total_nats(loss);
+  if (settings.learning) update(loss, cost);
   return cost;
 }
 
-// Moves the start of the window on by n steps, reading them with the weights as they are now.
-void LiveLearner::Impl::advance(size_t n) {
-  tape.start(false);
-  model.forward(tape, state, std::span(window_in).first(n), 1, int64_t(n), {.last_only = true});
-  window_in.erase(window_in.begin(), window_in.begin() + int64_t(n));
-  window_out.erase(window_out.begin(), window_out.begin() + int64_t(n));
-}
-
-void LiveLearner::Impl::update(Var loss) {
+void LiveLearner::Impl::update(Var loss, double cost) {
+  if (!std::isfinite(cost))
+    fail("live: the cost is not a number any more after {} updates: a smaller --learning-rate helps",
+         updates);
+  if (updates == 0) forget_moments(model.parameters());
   riding.begin_step(learning_rate());
   tape.backward(loss, 1.0f / float(loss.rows()));
   ++updates;
@@ -133,13 +171,12 @@ void LiveLearner::Impl::rehearse() {
   tape.start(true, Precision::kF32, &riding);
   Var logits = model.forward(tape, rehearsal_state, rehearsal_in, int64_t(B), int64_t(T),
                              {.training = true, .keep_state = false, .seed = uint64_t(updates)});
-  update(cross_entropy(tape, logits, rehearsal_out));
+  const Var loss = cross_entropy(tape, logits, rehearsal_out);
+  update(loss, total_nats(loss));
 }
 
 LiveLearner::LiveLearner(Model& model, State& state, const LiveSettings& settings) {
   if (settings.chunk < 1) fail("live: a chunk of {} steps; it must be at least 1", settings.chunk);
-  if (settings.window < settings.chunk)
-    fail("live: the window of {} steps is shorter than the chunk of {}", settings.window, settings.chunk);
   if (settings.rehearsals > 0 && (settings.rehearsal_window < 1 || settings.rehearse_every < 1 ||
                                   settings.rehearsal_memory < 2 * (settings.rehearsal_window + 1)))
     fail("live: rehearsal needs a window and an interval of at least 1 and a memory of two windows");
@@ -152,17 +189,19 @@ LiveLearner::~LiveLearner() = default;
 double LiveLearner::observe(std::span<const int32_t> tokens) {
   double cost = 0;
   Impl& s = *impl_;
+  const size_t chunk = size_t(s.settings.chunk);
   for (int32_t token : tokens) {
     s.pending.push_back(token);
-    if (int64_t(s.pending.size()) == s.settings.chunk) cost += s.score_and_learn(s.pending.size());
+    // More than a chunk waits when the notes restored are those of a learner with longer chunks.
+    while (s.pending.size() >= chunk) cost += s.score_and_learn(chunk);
   }
   return cost;
 }
 
 double LiveLearner::flush() {
   Impl& s = *impl_;
-  const double cost = s.pending.empty() ? 0.0 : s.score_and_learn(s.pending.size());
-  if (!s.window_in.empty()) s.advance(s.window_in.size());
+  double cost = 0;
+  while (!s.pending.empty()) cost += s.score_and_learn(std::min(s.pending.size(), size_t(s.settings.chunk)));
   return cost;
 }
 
@@ -173,36 +212,39 @@ const Activity& LiveLearner::activity() const { return impl_->activity; }
 
 nlohmann::json LiveLearner::notes() const {
   const Impl& s = *impl_;
-  return {{"last", s.last},
-          {"pending", s.pending},
-          {"window_in", s.window_in},
-          {"window_out", s.window_out},
-          {"scored", s.scored},
-          {"nats", s.nats},
-          {"updates", s.updates},
-          {"chunks", s.chunks},
-          {"random", s.random.state()}};
+  return {{"last", s.last},       {"pending", s.pending}, {"scored", s.scored},        {"nats", s.nats},
+          {"updates", s.updates}, {"chunks", s.chunks},   {"random", s.random.state()}};
 }
 
 void LiveLearner::restore(const nlohmann::json& notes) {
   Impl& s = *impl_;
-  try {
-    s.last = notes.at("last").get<int32_t>();
-    s.pending = notes.at("pending").get<std::vector<int32_t>>();
-    s.window_in = notes.at("window_in").get<std::vector<int32_t>>();
-    s.window_out = notes.at("window_out").get<std::vector<int32_t>>();
-    s.scored = notes.at("scored").get<int64_t>();
-    s.nats = notes.at("nats").get<double>();
-    s.updates = notes.at("updates").get<int64_t>();
-    s.chunks = notes.at("chunks").get<int64_t>();
-    s.random.set_state(notes.at("random").get<std::array<uint64_t, 4>>());
-  } catch (const nlohmann::json::exception& e) {
-    fail(
-        "live: the notes saved with the model cannot be read ({}); start from its weights alone by deleting "
-        "optimizer.safetensors",
-        e.what());
-  }
-  s.riding.set_steps(s.updates);
+  const NotesReader reader{notes};
+  const int64_t vocabulary = s.model.frame().vocab_size;
+  // Learners that read some of the past again kept it here; the state saved with them is that of its
+  // beginning.
+  if (const auto window = notes.find("window_in"); window != notes.end() && !window->empty())
+    refuse("they are of a learner with a window, which is no longer known");
+  const auto last = int32_t(reader.integer("last", -1, vocabulary - 1));
+  std::vector<int32_t> pending;
+  for (const auto& token : reader.list("pending"))
+    pending.push_back(int32_t(reader.integer(token, "pending", 0, vocabulary - 1)));
+  const int64_t scored = reader.count("scored");
+  const double nats = reader.cost("nats");
+  restore_optimiser(notes);
+  s.last = last;
+  s.pending = std::move(pending);
+  s.scored = scored;
+  s.nats = nats;
+}
+
+void LiveLearner::restore_optimiser(const nlohmann::json& notes) {
+  Impl& s = *impl_;
+  const NotesReader reader{notes};
+  const int64_t updates = reader.count("updates"), chunks = reader.count("chunks");
+  s.random.set_state(reader.random("random"));
+  s.updates = updates;
+  s.chunks = chunks;
+  s.riding.set_steps(updates);
 }
 
 }  // namespace brood

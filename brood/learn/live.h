@@ -14,8 +14,7 @@ namespace brood {
 // The defaults are what served best on a stream of English text (docs/learning-live.md says what else was
 // tried).
 struct LiveSettings {
-  int64_t chunk = 32;    // steps between updates
-  int64_t window = 32;   // steps that a gradient reaches back: the last window − chunk steps are read again
+  int64_t chunk = 32;    // steps between updates, and steps that a gradient reaches back
   bool learning = true;  // off: score only, the weights stay as they are
   // learning_rate is the peak. Updates that ride in backward cannot clip by a global norm.
   OptimiserSettings optimiser = {.learning_rate = 2e-3, .weight_decay = 0, .clip = 0};
@@ -37,7 +36,8 @@ class LiveLearner {
 
   // Takes the next tokens of the stream, any number. Whole chunks are scored and learnt from; the rest waits
   // for more. Returns the nats that the tokens scored by this call cost. The first token of a stream is
-  // predicted by a uniform distribution.
+  // predicted by a uniform distribution. Throws Error when the cost is no longer a number: the weights that
+  // led there are spoilt, and an earlier save is what to go on from.
   double observe(std::span<const int32_t> tokens);
   // Scores and learns from what waits (a shorter last chunk): at the end of a stream, or before a save.
   double flush();
@@ -49,7 +49,10 @@ class LiveLearner {
   // For saving and going on: what a model directory's Progress.extra holds. The rehearsal memory is not part
   // of it and fills anew.
   nlohmann::json notes() const;
+  // Goes on with the same stream. Throws Error when these cannot be the notes of a learner of this model.
   void restore(const nlohmann::json& notes);
+  // Goes on with another stream: only what belongs to the optimiser is taken from the notes. Throws Error.
+  void restore_optimiser(const nlohmann::json& notes);
 
   ~LiveLearner();
 

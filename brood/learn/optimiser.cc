@@ -20,9 +20,12 @@ kernels::AdamW adamw_step(const OptimiserSettings& settings, const Parameter& w,
 }
 
 void ensure_moments(Parameter& w) {
-  if (!w.moment1.empty()) return;
-  w.moment1 = Tensor::zeros(w.value.shape());
-  w.moment2 = Tensor::zeros(w.value.shape());
+  for (Tensor* moment : {&w.moment1, &w.moment2})
+    if (moment->empty()) *moment = Tensor::zeros(w.value.shape());
+}
+
+void forget_moments(ParameterStore& parameters) {
+  for (Parameter& w : parameters.all()) w.moment1 = w.moment2 = Tensor();
 }
 
 Optimiser::Optimiser(ParameterStore& parameters, const OptimiserSettings& settings)

@@ -40,6 +40,8 @@ class Optimiser {
 kernels::AdamW adamw_step(const OptimiserSettings& settings, const Parameter& w, double learning_rate,
                           int64_t step);
 void ensure_moments(Parameter& w);
+// Before the first step: moments that an earlier run left would count as if they had begun at zero.
+void forget_moments(ParameterStore& parameters);
 
 // Learning rate at a step: linear warm-up, then cosine or linear decay to `floor` times the peak, or
 // constant.

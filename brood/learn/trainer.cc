@@ -3,9 +3,11 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <cstring>
 #include <utility>
 
 #include "brood/base/error.h"
+#include "brood/base/json.h"
 #include "brood/base/random.h"
 
 namespace brood {
@@ -17,11 +19,33 @@ constexpr double kMeanSteps = 100;  // the loss shown is a mean over about so ma
 
 double since(Clock::time_point begin) { return std::chrono::duration<double>(Clock::now() - begin).count(); }
 
+// Tells one text from another; not made to withstand forgers.
+uint64_t hash(std::span<const uint8_t> bytes) {
+  constexpr uint64_t kFactor = 0x9e3779b97f4a7c15u;  // 2^64 over the golden ratio, odd
+  uint64_t sum = bytes.size();
+  for (size_t at = 0; at < bytes.size(); at += sizeof(sum)) {
+    uint64_t word = 0;
+    std::memcpy(&word, bytes.data() + at, std::min(sizeof(word), bytes.size() - at));
+    sum = (sum ^ word) * kFactor;
+    sum ^= sum >> 32;
+  }
+  return sum;
+}
+
+double noted(const nlohmann::json& notes, const char* key) {
+  const auto found = notes.find(key);
+  if (found == notes.end() || !found->is_number() || !(found->get<double>() >= 0)) {
+    fail("train: the notes saved with the model say no {}, or one that cannot be: start anew", key);
+  }
+  return found->get<double>();
+}
+
 }  // namespace
 
 Trainer::Trainer(Model& model, std::span<const uint8_t> data, const TrainerSettings& settings)
     : model_(model),
       data_(data),
+      data_hash_(hash(data)),
       settings_(settings),
       optimiser_(model.parameters(), settings.optimiser),
       state_(model.make_state(settings.batch)) {
@@ -72,9 +96,7 @@ void Trainer::step() {
   const Var logits = model_.forward(tape_, state_, tokens_, settings_.batch, settings_.context,
                                     {.training = true, .keep_state = settings_.carry, .seed = step_seed()});
   const Var loss = cross_entropy(tape_, logits, targets_);
-  double nats = 0;
-  for (int64_t row = 0; row < loss.rows(); ++row) nats += double(loss.value()[row * loss.stride()]);
-  nats /= double(loss.rows());
+  const double nats = total_nats(loss) / double(loss.rows());
   if (!std::isfinite(nats)) {
     fail(
         "train: the loss is not a number any more at step {}: a smaller --learning-rate or a longer --warmup "
@@ -85,6 +107,7 @@ void Trainer::step() {
 
   Schedule schedule = settings_.schedule;
   schedule.total = planned_steps();
+  if (steps() == 0) forget_moments(model_.parameters());
   optimiser_.step(schedule.at(steps()));
   const double weight = 1 / std::min(double(steps()), kMeanSteps);
   mean_loss_ += weight * (nats - mean_loss_);
@@ -146,11 +169,9 @@ Score Trainer::run(std::span<const uint8_t> valid, const TrainerEvents& events) 
 }
 
 nlohmann::json Trainer::identity() const {
-  return {{"batch", settings_.batch},
-          {"context", settings_.context},
-          {"carry", settings_.carry},
-          {"seed", settings_.seed},
-          {"data_bytes", data_.size()}};
+  return {{"batch", settings_.batch},   {"context", settings_.context},
+          {"carry", settings_.carry},   {"seed", settings_.seed},
+          {"data_bytes", data_.size()}, {"data_hash", fmt::format("{:016x}", data_hash_)}};
 }
 
 nlohmann::json Trainer::notes() const {
@@ -162,23 +183,27 @@ void Trainer::save() const {
   save_model(settings_.directory, model_, settings_.carry ? &state_ : nullptr, &progress);
 }
 
+void Trainer::check_identity(const nlohmann::json& theirs) const {
+  const auto mine = identity();
+  for (const auto& [key, value] : mine.items()) {
+    const auto found = theirs.find(key);
+    if (found == theirs.end() || *found != value) {
+      fail("train: the training to resume had {} {}, not {}: give the same, or start anew", key,
+           found == theirs.end() ? "unknown" : shown(*found), value.dump());
+    }
+  }
+}
+
 void Trainer::resume(const LoadedModel& loaded) {
   BROOD_ASSERT(loaded.model.get() == &model_);
   if (!loaded.progress || !loaded.progress->extra.contains("training")) {
     fail("train: nothing to resume: this model was not saved by a training");
   }
   const auto& notes = loaded.progress->extra;
-  const auto mine = identity();
-  for (const auto& [key, value] : mine.items()) {
-    const auto& theirs = notes.at("training").value(key, nlohmann::json());
-    if (theirs != value) {
-      fail("train: the training to resume had {} {}, not {}: give the same, or start anew", key,
-           theirs.dump(), value.dump());
-    }
-  }
+  check_identity(notes["training"]);
+  mean_loss_ = noted(notes, "mean_loss");
+  seconds_ = seconds_before_ = noted(notes, "seconds");
   optimiser_.set_steps(loaded.progress->steps);
-  mean_loss_ = notes.value("mean_loss", 0.0);
-  seconds_ = seconds_before_ = notes.value("seconds", 0.0);
   steps_before_ = steps();
   if (settings_.carry) {
     if (!loaded.state || loaded.state->streams != settings_.batch) {

@@ -50,7 +50,8 @@ class Trainer {
   Trainer(Model& model, std::span<const uint8_t> data, const TrainerSettings& settings);
 
   // Goes on from a saved training: `loaded` must hold the model that this trainer was made with. Throws Error
-  // when it was started with other settings of batch, context, carry, seed or with other data.
+  // when it was started with other settings of batch, context, carry, seed or with other data, and when these
+  // cannot be the notes of a training.
   void resume(const LoadedModel& loaded);
 
   // Trains to the end, validating and saving on the way and at the end. Returns the last validation (nothing
@@ -76,10 +77,12 @@ class Trainer {
   void next_crops();
   void next_chunk();
   nlohmann::json identity() const;  // what a resumed training must have in common
+  void check_identity(const nlohmann::json& theirs) const;
   nlohmann::json notes() const;
 
   Model& model_;
   std::span<const uint8_t> data_;
+  uint64_t data_hash_;
   TrainerSettings settings_;
   Optimiser optimiser_;
   State state_;

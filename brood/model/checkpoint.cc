@@ -1,8 +1,10 @@
 #include "brood/model/checkpoint.h"
 
 #include <algorithm>
-#include <cmath>
+#include <bit>
 #include <set>
+#include <span>
+#include <utility>
 
 #include "brood/base/json.h"
 
@@ -105,6 +107,19 @@ int64_t count_from(const nlohmann::json& value, const SafetensorsFile& file, con
   return value.get<int64_t>();
 }
 
+// A save that could not be read again must not take the place of one that can.
+void check_finite(const std::string& path, const std::string& name, const Tensor& tensor) {
+  constexpr uint32_t kExponent = 0x7f800000u;  // all ones: infinity or NaN
+  const std::span<const float> numbers(tensor.f32(), size_t(tensor.size()));
+  uint32_t top = 0;  // its highest bit: the carry out of an exponent of ones
+  for (const float x : numbers) top |= (std::bit_cast<uint32_t>(x) & kExponent) + 0x00800000u;
+  if (top >> 31)
+    fail(
+        "saving {}: {} holds a NaN or an infinity; nothing was saved, and what an earlier save left is as it "
+        "was (a smaller --learning-rate helps)",
+        path, shown(name));
+}
+
 }  // namespace
 
 std::string save_id_of(const SafetensorsFile& file) {
@@ -120,8 +135,10 @@ int64_t stored_vocabulary(const SafetensorsFile& file, const std::string& name) 
 void write_weights(const std::string& path, const Model& model, const std::string& save_id,
                    FileSystem& files) {
   std::vector<TensorToWrite> tensors;
-  for (const Parameter& p : model.parameters().all())
+  for (const Parameter& p : model.parameters().all()) {
+    check_finite(path, p.name, p.value);
     tensors.push_back({p.name, p.value.dtype(), file_shape(p), p.value.data(), p.swapped_in_file});
+  }
   // Hugging Face's loaders want to be told a format; "pt" is the one whose layout this is.
   write_safetensors(path, tensors, {{"format", "pt"}, {kSave, save_id}}, files);
 }
@@ -129,6 +146,7 @@ void write_weights(const std::string& path, const Model& model, const std::strin
 void write_state(const std::string& path, const State& state, const std::string& save_id, FileSystem& files) {
   std::vector<TensorToWrite> tensors;
   for (const StateTensor& t : state.tensors) {
+    check_finite(path, t.name, t.value);
     std::vector<int64_t> shape;
     for (int i = 0; i < t.value.shape().rank(); ++i) shape.push_back(t.value.shape()[i]);
     tensors.push_back({t.name, t.value.dtype(), shape, t.value.data()});
@@ -141,12 +159,11 @@ void write_optimiser(const std::string& path, const Model& model, const Progress
                      const std::string& save_id, FileSystem& files) {
   std::vector<TensorToWrite> tensors;
   for (const Parameter& p : model.parameters().all()) {
-    if (!p.moment1.empty())
-      tensors.push_back(
-          {p.name + ".m", p.moment1.dtype(), file_shape(p), p.moment1.data(), p.swapped_in_file});
-    if (!p.moment2.empty())
-      tensors.push_back(
-          {p.name + ".v", p.moment2.dtype(), file_shape(p), p.moment2.data(), p.swapped_in_file});
+    for (const auto& [suffix, moment] : {std::pair(".m", &p.moment1), std::pair(".v", &p.moment2)}) {
+      if (moment->empty()) continue;
+      check_finite(path, p.name + suffix, *moment);
+      tensors.push_back({p.name + suffix, moment->dtype(), file_shape(p), moment->data(), p.swapped_in_file});
+    }
   }
   write_safetensors(
       path, tensors,
@@ -220,6 +237,9 @@ std::unique_ptr<Progress> read_optimiser(const SafetensorsFile& file, Model& mod
       read_like(file, name, p, false, moment);
       ++used;
     }
+    if (p.moment1.empty() != p.moment2.empty())
+      fail("{}: {} has one moment without the other; remove the file to begin anew", file.name(),
+           shown(p.name));
     const std::span<const float> second(p.moment2.f32(), size_t(p.moment2.size()));
     if (std::any_of(second.begin(), second.end(), [](float v) { return v < 0; }))
       fail("{}: {} is negative somewhere, which a mean of squares cannot be", file.name(),

@@ -11,6 +11,7 @@
 namespace brood {
 
 // All files of one save carry the same save_id, so that files of different saves are never taken for one.
+// Writing throws Error: what the system says, or a NaN or infinity among the numbers.
 void write_weights(const std::string& path, const Model& model, const std::string& save_id,
                    FileSystem& files);
 void write_state(const std::string& path, const State& state, const std::string& save_id, FileSystem& files);

@@ -20,6 +20,8 @@ constexpr const char* kWeights = "model.safetensors";
 constexpr const char* kState = "state.safetensors";
 constexpr const char* kOptimiser = "optimizer.safetensors";
 
+const std::vector<std::string> kMembers = {kConfig, kWeights, kState, kOptimiser};
+
 constexpr int64_t kLongestConfig = 1 << 20;
 
 // From the system, not from the model's seed: two runs with one seed are still two saves.
@@ -79,7 +81,6 @@ LoadedModel load_directory(const std::string& directory, uint64_t seed) {
   fit_vocabulary(config, config_path, weights);
 
   LoadedModel loaded;
-  loaded.from_directory = true;
   loaded.model = make_model(config, config_path, seed);
   read_weights(weights, *loaded.model);
   if (snapshot.has(kState)) {
@@ -107,12 +108,23 @@ LoadedModel load_directory(const std::string& directory, uint64_t seed) {
 void save_model(const std::string& directory, const Model& model, const State* state,
                 const Progress* progress, FileSystem& files) {
   const std::string id = new_save_id();
-  DirectoryUpdate update(directory, {kConfig, kWeights, kState, kOptimiser}, files);
+  DirectoryUpdate update(directory, kMembers, files);
   write_text(update.path(kConfig), model.config().dump(2) + "\n", files);
   write_weights(update.path(kWeights), model, id, files);
   if (state) write_state(update.path(kState), *state, id, files);
   if (progress) write_optimiser(update.path(kOptimiser), model, *progress, id, files);
   update.commit();
+}
+
+void check_writable(const std::string& directory, FileSystem& files) {
+  const DirectoryUpdate unused(directory, kMembers, files);
+}
+
+bool holds_model(const std::string& directory) {
+  std::error_code ignored;
+  if (!std::filesystem::is_directory(directory, ignored)) return false;
+  const DirectorySnapshot snapshot(directory, FileSystem::real());
+  return snapshot.has(kConfig) || snapshot.has(kWeights);
 }
 
 LoadedModel load_model(const std::string& preset_config_or_directory, uint64_t seed) {

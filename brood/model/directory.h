@@ -22,15 +22,22 @@ struct Progress {
 
 // Any of state, progress may be null; with progress the optimiser moments of the parameters are saved too.
 // Other files in the directory stay. Throws Error with what was being written and the system's reason (disk
-// full, no permission, another save under way); the old model is intact.
+// full, no permission, another save under way), or which numbers are no longer finite; the old model is
+// intact.
 void save_model(const std::string& directory, const Model& model, const State* state,
                 const Progress* progress, FileSystem& files = FileSystem::real());
+
+// Throws Error, as save_model would, when nothing can be saved there: to be known before hours of work. Makes
+// the directory when it is not there, and leaves what is in it.
+void check_writable(const std::string& directory, FileSystem& files = FileSystem::real());
+
+// Whether a save would replace a model: config.json or weights are there.
+bool holds_model(const std::string& directory);
 
 struct LoadedModel {
   std::unique_ptr<Model> model;
   std::unique_ptr<State> state;        // null when the directory has none
   std::unique_ptr<Progress> progress;  // null when the directory has none; moments are then in the parameters
-  bool from_directory = false;
 };
 
 // A model directory, a JSON configuration, or the name of a preset, in this order: what exists under that

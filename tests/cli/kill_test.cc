@@ -1,6 +1,4 @@
 // Ends at bad moments: what is on disk always opens and goes on.
-#include <sys/ioctl.h>
-
 #include <functional>
 #include <random>
 
@@ -94,14 +92,14 @@ TEST_F(Kill, CtrlCSavesAndEnds) {
   ASSERT_EQ(::pipe(ends), 0);
   Surroundings around;
   around.input_pipe = ends[0];
-  Process live({"live", "--model", tiny, "--save", model, "--json"}, around);
+  Process live({"live", "--model", tiny, "--save", model, "--save-every", "0.000001", "--chunk", "100",
+                "--rehearsals", "0", "--json"},
+               around);
   const std::string words = some_text(1000);
   ASSERT_EQ(::write(ends[1], words.data(), words.size()), ssize_t(words.size()));
-  seconds_until([&] {
-    int unread = -1;
-    return ::ioctl(ends[0], FIONREAD, &unread) == 0 && unread == 0;
-  });
-  std::this_thread::sleep_for(std::chrono::milliseconds(1500));  // time to learn them; then it waits for more
+  // It saves after every chunk, and then waits for more.
+  seconds_until([&] { return std::filesystem::exists(model + "/config.json"); });
+  seconds_until([&] { return saved_steps(model) == 10; });
   live.kill(SIGINT);
   const Result result = live.wait();
   EXPECT_EQ(result.code, 130) << result.err;

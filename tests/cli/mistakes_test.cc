@@ -1,4 +1,6 @@
 // What the program says to mistakes, and to the odd but right.
+#include <stdlib.h>
+
 #include <cmath>
 #include <cstring>
 
@@ -66,6 +68,30 @@ TEST(Mistakes, AFolderThatCannotBeWrittenIsKnownAtOnce) {
   expect_refused(run({"train", "--model", tiny, "--data", text, "--save", under_a_file}), under_a_file);
 }
 
+// The same command typed twice must not replace what was learnt by a model that knows nothing.
+TEST(Mistakes, ALearntModelIsNotReplacedUnasked) {
+  const Folder folder;
+  const std::string text = folder.write("text", some_text(300)), model = folder / "model";
+  const std::string tiny = folder.write("tiny.json", kTinyMamba);
+  const std::vector<std::string> live{"live", "--model", tiny, "--in", text, "--save", model};
+  const std::vector<std::string> train{"train", "--model",   tiny, "--data", text, "--steps",
+                                       "2",     "--context", "16", "--save", model};
+  ASSERT_EQ(run(live).code, 0);
+  for (const auto& again : {live, train}) {
+    const std::string before = read_file(model + "/model.safetensors");
+    const Result result = run(again);
+    expect_refused(result, "--overwrite");
+    EXPECT_NE(result.err.find(again[0] == "live" ? "--model " + model : "--resume"), std::string::npos);
+    EXPECT_TRUE(read_file(model + "/model.safetensors") == before);
+    auto start_over = again, go_on = again;
+    start_over.push_back("--overwrite");
+    EXPECT_EQ(run(start_over).code, 0);
+    EXPECT_FALSE(read_file(model + "/model.safetensors") == before);
+    go_on[2] = model + "/.";  // the same folder by another name
+    EXPECT_EQ(run(go_on).code, 0);
+  }
+}
+
 TEST(Mistakes, NotANumberInACheckpointIsRefused) {
   const Folder folder;
   const std::string text = folder.write("text", some_text(300));
@@ -88,7 +114,8 @@ TEST(Odd, NothingOneByteAndNoiseAreStreams) {
   for (char& c : noise) c = char((chance = chance * 1664525 + 1013904223) >> 24);
   for (const std::string& bytes : {std::string(), std::string("x"), noise}) {
     const std::string in = folder.write("in", bytes);
-    const Result live = run({"live", "--model", tiny, "--in", in, "--save", folder / "m", "--json"});
+    const Result live =
+        run({"live", "--model", tiny, "--in", in, "--save", folder / "m", "--overwrite", "--json"});
     ASSERT_EQ(live.code, 0) << live.err;
     EXPECT_EQ(live.json().at("bytes"), bytes.size());
     EXPECT_TRUE(live.json().at("bits_per_byte").is_number());
@@ -124,6 +151,27 @@ TEST(Odd, AFullDiskLeavesTheOldModel) {
   EXPECT_NE(live.err.find(model), std::string::npos) << live.err;
   EXPECT_EQ(read_file(model + "/model.safetensors"), before);
   EXPECT_EQ(run({"eval", model, "--data", text}).code, 0);
+}
+
+// Reading a terminal from its master's side fails with EIO once nobody has the other side open.
+TEST(Odd, AStreamThatBreaksKeepsWhatWasLearnt) {
+  const Folder folder;
+  const std::string tiny = folder.write("tiny.json", kTinyMamba), model = folder / "model";
+  Surroundings around;
+  around.input_pipe = ::posix_openpt(O_RDWR | O_NOCTTY);
+  ASSERT_GE(around.input_pipe, 0);
+  ASSERT_EQ(::grantpt(around.input_pipe) | ::unlockpt(around.input_pipe), 0);
+  const int other = ::open(::ptsname(around.input_pipe), O_RDWR | O_NOCTTY);
+  Process live({"live", "--model", tiny, "--save", model, "--chunk", "10"}, around);
+  const std::string words = some_text(1000);
+  ASSERT_EQ(::write(other, words.data(), words.size()), ssize_t(words.size()));
+  ::close(other);
+  const Result result = live.wait();
+  ::close(around.input_pipe);
+  EXPECT_EQ(result.code, 2);
+  EXPECT_NE(result.err.find("Input/output error"), std::string::npos) << result.err;
+  EXPECT_NE(result.err.find("saved in " + model), std::string::npos) << result.err;
+  EXPECT_GE(run({"info", model, "--json"}).json().at("steps"), 100);
 }
 
 TEST(Odd, AReaderThatLeavesIsNoFailure) {

@@ -113,7 +113,6 @@ class Process {
     return {WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status), read_file(folder_ / "out"),
             read_file(folder_ / "err")};
   }
-  std::string err_so_far() const { return read_file(folder_ / "err"); }
 
  private:
   Folder folder_;

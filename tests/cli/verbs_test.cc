@@ -81,11 +81,11 @@ TEST_F(Verbs, ResultsDependOnTheSeedAloneNotOnThreads) {
     const std::string model = folder.write("model.json", config);
     const auto files = [&](const char* threads, const char* seed) {
       EXPECT_EQ(run({"live", "--model", model, "--in", text, "--threads", threads, "--seed", seed, "--save",
-                     folder / "l"})
+                     folder / "l", "--overwrite"})
                     .code,
                 0);
       EXPECT_EQ(run({"train", "--model", model, "--data", text, "--threads", threads, "--seed", seed,
-                     "--steps", "5", "--context", "32", "--save", folder / "t"})
+                     "--steps", "5", "--context", "32", "--save", folder / "t", "--overwrite"})
                     .code,
                 0);
       return std::vector{tensors_of(folder / "l/model.safetensors"),

@@ -4,6 +4,7 @@
 
 #include <cmath>
 #include <limits>
+#include <utility>
 
 #include "brood/base/json.h"
 #include "brood/model/presets.h"
@@ -30,7 +31,6 @@ TEST_P(SavedModel, LoadsWhatWasSaved) {
   save_model(scratch / "m", model, &state, &progress);
 
   LoadedModel loaded = load_model(scratch / "m", 99);
-  EXPECT_TRUE(loaded.from_directory);
   EXPECT_EQ(loaded.model->config(), model.config());
   expect_same_parameters(*loaded.model, model);
   ASSERT_TRUE(loaded.state && loaded.progress);
@@ -89,7 +89,6 @@ TEST(Directory, StoresPublicNamesAndShapes) {
 TEST(Directory, LoadsPresetsAndConfigurationFiles) {
   ScratchDirectory scratch;
   const LoadedModel preset = load_model("mamba-s", 5);
-  EXPECT_FALSE(preset.from_directory);
   EXPECT_FALSE(preset.state || preset.progress);
   const std::string path = scratch.write("c.json", find_preset("mamba-s")->json);
   expect_same_parameters(*load_model(path, 5).model, *preset.model);
@@ -135,14 +134,24 @@ TEST(Directory, RefusesFilesOfDifferentSaves) {
   EXPECT_TRUE(load_model(scratch / "a").state);
 }
 
+// Puts `number` where the file holds kMark.
+constexpr float kMark = 1234.5f;
+void replace_mark(const ScratchDirectory& scratch, const std::string& file, float number) {
+  const auto bytes_of = [](float x) { return std::string(reinterpret_cast<const char*>(&x), sizeof(x)); };
+  std::string bytes = scratch.read(file);
+  bytes.replace(bytes.find(bytes_of(kMark)), sizeof(float), bytes_of(number));
+  scratch.write(file, bytes);
+}
+
 TEST(Directory, EveryStatedFaultOfAStateIsRefused) {
   ScratchDirectory scratch;
   Model model(tiny_config("mamba"));
   State state = model.make_state(2);
   const auto message = [&] { return message_of([&] { load_model(scratch / "m"); }); };
   const auto save = [&] { save_model(scratch / "m", model, &state, nullptr); };
-  state.tensors[1].value.f32()[3] = std::nanf("");
+  state.tensors[1].value.f32()[3] = kMark;
   save();
+  replace_mark(scratch, "m/state.safetensors", std::nanf(""));
   expect_contains(message(), "\"layers.0.ssm\" holds a NaN");
   state.tensors[1].value.f32()[3] = 0;
   state.positions = {1};
@@ -170,14 +179,63 @@ TEST(Directory, EveryStatedFaultOfWeightsAndMomentsIsRefused) {
     return message_of([&] { load_model(scratch / "m"); });
   };
   Parameter& p = model.parameters().all()[2];
-  p.value.f32()[0] = std::numeric_limits<float>::infinity();
-  expect_contains(message(), "holds a NaN or an infinity");
-  p.value.f32()[0] = 0;
+  p.value.f32()[0] = kMark;
+  save_model(scratch / "m", model, nullptr, &progress);
+  replace_mark(scratch, "m/model.safetensors", std::numeric_limits<float>::infinity());
+  expect_contains(message_of([&] { load_model(scratch / "m"); }), "holds a NaN or an infinity");
   p.moment2.f32()[1] = -1;
   expect_contains(message(), p.name + ".v\" is negative");
   p.moment2.f32()[1] = 0;
   progress.steps = -1;
   expect_contains(message(), "its steps are -1");
+  progress.steps = 1;
+  for (Tensor* moment : {&p.moment1, &p.moment2}) {
+    const Tensor kept = std::exchange(*moment, Tensor());
+    expect_contains(message(), p.name + "\" has one moment without the other");
+    *moment = kept;
+  }
+}
+
+// Whatever has diverged, the last good save is what one goes back to.
+TEST(Directory, NumbersThatAreNoneDoNotReplaceASave) {
+  ScratchDirectory scratch;
+  Model model(tiny_config("mamba"), 1);
+  fill_moments(model);
+  State state = model.make_state(1);
+  const Progress progress{.steps = 3, .extra = nullptr};
+  save_model(scratch / "m", model, &state, &progress);
+  const std::string before = scratch.read("m/model.safetensors");
+  Parameter& p = model.parameters().all()[2];
+  for (Tensor* spoilt : {&p.value, &p.moment1, &p.moment2, &state.tensors[1].value}) {
+    for (const float none : {std::nanf(""), -std::nanf(""), std::numeric_limits<float>::infinity(),
+                             -std::numeric_limits<float>::infinity()}) {
+      for (const int64_t at : {int64_t(0), spoilt->size() / 2, spoilt->size() - 1}) {
+        const float good = std::exchange(spoilt->f32()[at], none);
+        expect_contains(message_of([&] { save_model(scratch / "m", model, &state, &progress); }),
+                        "holds a NaN or an infinity; nothing was saved");
+        spoilt->f32()[at] = good;
+      }
+    }
+  }
+  EXPECT_TRUE(scratch.read("m/model.safetensors") == before);
+  EXPECT_EQ(load_model(scratch / "m").progress->steps, 3);
+  p.value.f32()[0] = std::numeric_limits<float>::max();
+  p.value.f32()[1] = std::numeric_limits<float>::denorm_min();
+  EXPECT_NO_THROW(save_model(scratch / "m", model, &state, &progress));
+}
+
+TEST(Directory, KnowsBeforehandWhetherItCanBeWritten) {
+  ScratchDirectory scratch;
+  EXPECT_FALSE(holds_model(scratch / "a/m"));
+  check_writable(scratch / "a/m");
+  EXPECT_FALSE(holds_model(scratch / "a/m"));
+  EXPECT_TRUE(FileSystem::real().names(scratch / "a/m").empty());
+  save_model(scratch / "a/m", Model(tiny_config("mamba")), nullptr, nullptr);
+  EXPECT_TRUE(holds_model(scratch / "a/m"));
+  const std::string before = scratch.read("a/m/model.safetensors");
+  check_writable(scratch / "a/m");
+  EXPECT_TRUE(scratch.read("a/m/model.safetensors") == before);
+  expect_contains(message_of([&] { check_writable(scratch / "a/m/config.json/m"); }), "config.json");
 }
 
 TEST(Presets, AreTheSizesTheyPromise) {

@@ -1,0 +1,22 @@
+#include "brood/cli/save_folder.h"
+
+#include <filesystem>
+
+#include "brood/base/error.h"
+#include "brood/model/directory.h"
+
+namespace brood::cli {
+
+void check_save_folder(const std::string& folder, const std::string& source, bool overwrite,
+                       const std::string& go_on) {
+  if (folder.empty()) return;
+  std::error_code absent;
+  const bool same = std::filesystem::equivalent(folder, source, absent);
+  if (!same && !overwrite && holds_model(folder)) {
+    fail("saving to {}: it already holds a model; go on with {}, or start over with --overwrite", folder,
+         go_on);
+  }
+  check_writable(folder);
+}
+
+}  // namespace brood::cli
