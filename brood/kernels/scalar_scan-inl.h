@@ -1,0 +1,293 @@
+// What the scalar scan's forward and backward share. Include after hwy/foreach_target.h.
+//
+// Every product of a chunk is made of one tile: kTileRows rows by one or two vectors of columns, held in
+// registers while the inner dimension passes. The left operand is read one number at a time and broadcast;
+// the right one lies in rows. All operands lie in buffers of whole tiles, with zeros beyond their sizes.
+#if defined(BROOD_KERNELS_SCALAR_SCAN_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef BROOD_KERNELS_SCALAR_SCAN_INL_H_
+#undef BROOD_KERNELS_SCALAR_SCAN_INL_H_
+#else
+#define BROOD_KERNELS_SCALAR_SCAN_INL_H_
+#endif
+
+#include <algorithm>
+#include <cstdint>
+#include <cstring>
+
+#include "brood/base/threads.h"
+#include "brood/kernels/scalar_scan.h"
+#include "brood/kernels/vector_math-inl.h"
+#include "hwy/highway.h"
+
+#ifndef BROOD_KERNELS_SCALAR_SCAN_SIZES_
+#define BROOD_KERNELS_SCALAR_SCAN_SIZES_
+namespace brood::kernels {
+
+constexpr int64_t kPadding = 16;  // whole vectors and whole tiles of any target
+constexpr float kLeastLogDecay = -200.0f;
+
+inline int64_t padded(int64_t n) { return (n + kPadding - 1) / kPadding * kPadding; }
+
+// Sizes of the buffers of a chunk.
+struct ScalarScanSizes {
+  int64_t Q, P, N;  // padded
+  int64_t chunks;   // of a stream
+  explicit ScalarScanSizes(const ScalarScan& s)
+      : Q(std::min(s.chunk, padded(s.T))),
+        P(padded(s.P)),
+        N(padded(s.N)),
+        chunks((s.T + s.chunk - 1) / s.chunk) {}
+  int64_t group_floats() const { return 2 * Q * N + Q * Q; }
+};
+
+// Callers' memory may begin anywhere; ask for kPadding numbers more.
+inline float* aligned(float* memory) {
+  const auto at = reinterpret_cast<uintptr_t>(memory);
+  return memory + (at + 63) / 64 * 16 - at / 4;
+}
+
+// What the heads of a group share of a chunk: q and k, [Q][N], and their products q_i·k_j, [Q][Q].
+struct GroupChunk {
+  float *q, *k, *products;
+  GroupChunk(const ScalarScan& s, const ScalarScanSizes& z, float* memory, int64_t b, int64_t g, int64_t c)
+      : q(memory + ((b * s.groups + g) * z.chunks + c) * z.group_floats()),
+        k(q + z.Q * z.N),
+        products(k + z.Q * z.N) {}
+};
+inline int64_t group_chunks_floats(const ScalarScan& s, const ScalarScanSizes& z) {
+  return s.B * s.groups * z.chunks * z.group_floats();
+}
+
+inline int64_t steps_of_chunk(const ScalarScan& s, int64_t c) { return std::min(s.chunk, s.T - c * s.chunk); }
+
+// Where forward keeps the state at the beginning of chunk c > 0 of head h.
+inline int64_t checkpoint_at(const ScalarScan& s, const ScalarScanSizes& z, int64_t b, int64_t h, int64_t c) {
+  return ((b * s.heads + h) * (z.chunks - 1) + c - 1) * s.N * s.P;
+}
+
+// Runs task(i) for 0 <= i < n, by the pool where that pays: below this many elements (B·T·heads·N·P, some
+// 0.05 ns each) a call is over before a second thread has helped.
+template <class Task>
+void for_scalar_scan_tasks(const ScalarScan& s, int64_t n, const Task& task) {
+  constexpr int64_t kInlineElements = 150'000;
+  if (s.B * s.T * s.heads * s.N * s.P >= kInlineElements) return parallel(n, task);
+  for (int64_t i = 0; i < n; ++i) task(i);
+}
+
+// A step's number of a head: log decay, weight or skip.
+inline float of_step(const float* x, int64_t stride, int64_t row, int64_t h, float absent) {
+  return x == nullptr ? absent : x[row * stride + h];
+}
+
+}  // namespace brood::kernels
+#endif
+
+HWY_BEFORE_NAMESPACE();
+namespace brood::kernels::HWY_NAMESPACE {
+namespace {
+
+using F = hn::CappedTag<float, kPadding>;
+using V = hn::Vec<F>;
+constexpr int64_t kLanes = int64_t(hn::MaxLanes(F()));
+// With two vectors of columns: 16 sums where there are 32 registers, 8 where there are 16.
+constexpr int kTileRows = kLanes == 16 || HWY_TARGET == HWY_NEON ? 8 : 4;
+
+// Element (row, k) of a left operand is data[row·row_step + k·k_step]; one of the steps is 1.
+struct Left {
+  const float* data;
+  int64_t row_step, k_step;
+};
+// Rows of a right operand, 64-byte aligned.
+struct Right {
+  const float* data;
+  int64_t step;
+};
+
+template <int W>
+HWY_INLINE void add_products(const Left& a, const Right& b, int64_t row, int64_t column, int64_t from,
+                             int64_t to, V (&sum)[kTileRows][W]) {
+  const F d;
+  const float* left = a.data + row * a.row_step + from * a.k_step;
+  const float* right = b.data + from * b.step + column;
+  // Two bases with small multiples of the step: addresses that the processor forms by itself.
+  const float* lower = left + kTileRows / 2 * a.row_step;
+  const int64_t step = a.row_step;
+  // In registers: through the reference every sum would be stored at every step.
+  V near[kTileRows][W];
+  for (int r = 0; r < kTileRows; ++r)
+    for (int w = 0; w < W; ++w) near[r][w] = sum[r][w];
+  for (int64_t k = from; k < to; ++k, left += a.k_step, lower += a.k_step, right += b.step) {
+    V x[W];
+    for (int w = 0; w < W; ++w) x[w] = hn::Load(d, right + w * kLanes);
+    for (int r = 0; r < kTileRows; ++r) {
+      const float* at = r < kTileRows / 2 ? left + r * step : lower + (r - kTileRows / 2) * step;
+      const V factor = hn::Set(d, *at);
+      for (int w = 0; w < W; ++w) near[r][w] = hn::MulAdd(factor, x[w], near[r][w]);
+    }
+  }
+  for (int r = 0; r < kTileRows; ++r)
+    for (int w = 0; w < W; ++w) sum[r][w] = near[r][w];
+}
+
+// Which k of its second product a row takes.
+enum class Triangle : uint8_t { kNone, kUpToRow, kFromRow };
+
+// scale[row]·(first) + second, tile by tile, given to emit(row, column, vectors). Rows and columns are
+// padded. The second product is cut to the tiles that the triangle touches.
+struct TwoProducts {
+  int64_t rows, columns;
+  Left a;
+  Right b;
+  int64_t depth;
+  const float* scale = nullptr;  // null: 1
+  Triangle triangle = Triangle::kNone;
+  Left a2 = {};
+  Right b2 = {};
+};
+
+template <int W, class Emit>
+HWY_INLINE void multiply_column(const TwoProducts& p, int64_t column, const Emit& emit) {
+  const F d;
+  for (int64_t row = 0; row < p.rows; row += kTileRows) {
+    V sum[kTileRows][W];
+    for (int r = 0; r < kTileRows; ++r)
+      for (int w = 0; w < W; ++w) sum[r][w] = hn::Zero(d);
+    add_products<W>(p.a, p.b, row, column, 0, p.depth, sum);
+    if (p.scale != nullptr) {
+      for (int r = 0; r < kTileRows; ++r) {
+        const V factor = hn::Set(d, p.scale[row + r]);
+        for (int w = 0; w < W; ++w) sum[r][w] = hn::Mul(factor, sum[r][w]);
+      }
+    }
+    if (p.triangle == Triangle::kUpToRow)
+      add_products<W>(p.a2, p.b2, row, column, 0, row + kTileRows, sum);
+    else if (p.triangle == Triangle::kFromRow)
+      add_products<W>(p.a2, p.b2, row, column, row, p.rows, sum);
+    for (int r = 0; r < kTileRows; ++r)
+      for (int w = 0; w < W; ++w) emit(row + r, column + w * kLanes, sum[r][w]);
+  }
+}
+
+template <class Emit>
+HWY_INLINE void multiply(const TwoProducts& p, const Emit& emit) {
+  int64_t column = 0;
+  for (; column + 2 * kLanes <= p.columns; column += 2 * kLanes) multiply_column<2>(p, column, emit);
+  if (column < p.columns) multiply_column<1>(p, column, emit);
+}
+
+// to[i·to_step + j] = from[j·from_step + i] for i < rows, j < columns.
+HWY_NOINLINE void turn(int64_t rows, int64_t columns, const float* from, int64_t from_step, float* to,
+                       int64_t to_step) {
+  int64_t j = 0;
+#if HWY_TARGET != HWY_SCALAR
+  const hn::CappedTag<float, 4> d;
+  const hn::RepartitionToWide<hn::RebindToUnsigned<decltype(d)>> wide;
+  for (; j + 4 <= columns; j += 4) {
+    int64_t i = 0;
+    for (; i + 4 <= rows; i += 4) {
+      const float* at = from + j * from_step + i;
+      const auto a = hn::LoadU(d, at), b = hn::LoadU(d, at + from_step);
+      const auto c = hn::LoadU(d, at + 2 * from_step), e = hn::LoadU(d, at + 3 * from_step);
+      const auto ab0 = hn::BitCast(wide, hn::InterleaveLower(d, a, b)),
+                 ab1 = hn::BitCast(wide, hn::InterleaveUpper(d, a, b)),
+                 ce0 = hn::BitCast(wide, hn::InterleaveLower(d, c, e)),
+                 ce1 = hn::BitCast(wide, hn::InterleaveUpper(d, c, e));
+      float* out = to + i * to_step + j;
+      hn::StoreU(hn::BitCast(d, hn::InterleaveLower(wide, ab0, ce0)), d, out);
+      hn::StoreU(hn::BitCast(d, hn::InterleaveUpper(wide, ab0, ce0)), d, out + to_step);
+      hn::StoreU(hn::BitCast(d, hn::InterleaveLower(wide, ab1, ce1)), d, out + 2 * to_step);
+      hn::StoreU(hn::BitCast(d, hn::InterleaveUpper(wide, ab1, ce1)), d, out + 3 * to_step);
+    }
+    for (; i < rows; ++i)
+      for (int64_t l = 0; l < 4; ++l) to[i * to_step + j + l] = from[(j + l) * from_step + i];
+  }
+#endif
+  for (; j < columns; ++j)
+    for (int64_t i = 0; i < rows; ++i) to[i * to_step + j] = from[j * from_step + i];
+}
+
+// Calls function(d, i) for the vectors that cover [0, n): whole ones, then single numbers.
+template <class Function>
+HWY_INLINE void over_row(int64_t n, const Function& function) {
+  const F d;
+  const hn::CappedTag<float, 1> one;
+  int64_t i = 0;
+  for (; i + kLanes <= n; i += kLanes) function(d, i);
+  for (; i < n; ++i) function(one, i);
+}
+
+// rows x columns numbers into a buffer of whole tiles, with zeros around them.
+HWY_INLINE void pack(int64_t rows, int64_t columns, const float* from, int64_t from_step, int64_t to_rows,
+                     int64_t to_columns, float* to) {
+  for (int64_t r = 0; r < rows; ++r) {
+    over_row(columns, [&](auto d, int64_t i) HWY_ATTR {
+      hn::StoreU(hn::LoadU(d, from + r * from_step + i), d, to + r * to_columns + i);
+    });
+    std::fill(to + r * to_columns + columns, to + (r + 1) * to_columns, 0.0f);
+  }
+  std::fill(to + rows * to_columns, to + to_rows * to_columns, 0.0f);
+}
+
+// Fills the chunk c of group g. turned: N·Q floats to work in.
+void share_group_chunk(const ScalarScan& s, const ScalarScanSizes& z, int64_t b, int64_t g, int64_t c,
+                       float* memory, float* turned) {
+  const GroupChunk to(s, z, memory, b, g, c);
+  const int64_t steps = steps_of_chunk(s, c), row = b * s.T + c * s.chunk;
+  pack(steps, s.N, s.q + row * s.q_stride + g * s.N, s.q_stride, z.Q, z.N, to.q);
+  pack(steps, s.N, s.k + row * s.k_stride + g * s.N, s.k_stride, z.Q, z.N, to.k);
+  turn(z.N, z.Q, to.k, z.N, turned, z.Q);
+  const F d;
+  multiply({.rows = z.Q, .columns = z.Q, .a = {to.q, z.N, 1}, .b = {turned, z.Q}, .depth = s.N},
+           [&](int64_t i, int64_t j, V sum) HWY_ATTR { hn::Store(sum, d, to.products + i * z.Q + j); });
+}
+
+// The decays of a head's chunk; s_i is the sum of the logarithms up to step i. Rows beyond the steps go on
+// with the last sum and weight 0.
+struct ChunkDecay {
+  HWY_ALIGN float sum[kScalarScanMaxChunk];  // s_i = sum + rest: what one float cannot hold decides
+  HWY_ALIGN float rest[kScalarScanMaxChunk];
+  HWY_ALIGN float from_start[kScalarScanMaxChunk];  // e^{s_i}
+  HWY_ALIGN float to_end[kScalarScanMaxChunk];      // e^{s_Q − s_i}
+  HWY_ALIGN float weight[kScalarScanMaxChunk];
+  HWY_ALIGN float skip[kScalarScanMaxChunk];
+  float whole;  // e^{s_Q}
+
+  ChunkDecay(const ScalarScan& s, int64_t Q, int64_t row, int64_t steps, int64_t h) {
+    double total = 0;
+    for (int64_t i = 0; i < Q; ++i) {
+      const bool real = i < steps;
+      if (real) total += double(std::max(s.log_decay[(row + i) * s.log_decay_stride + h], kLeastLogDecay));
+      sum[i] = float(total);
+      rest[i] = float(total - double(sum[i]));
+      weight[i] = real ? of_step(s.weight, s.weight_stride, row + i, h, 1) : 0;
+      skip[i] = real ? of_step(s.skip, s.skip_stride, row + i, h, 0) : 0;
+    }
+    const F d;
+    const auto end = hn::Set(d, sum[Q - 1]), end_rest = hn::Set(d, rest[Q - 1]);
+    for (int64_t i = 0; i < Q; i += kLanes) {
+      const auto at = hn::Load(d, sum + i), at_rest = hn::Load(d, rest + i);
+      hn::Store(Exp(d, at), d, from_start + i);
+      hn::Store(Exp(d, hn::Add(hn::Sub(end, at), hn::Sub(end_rest, at_rest))), d, to_end + i);
+    }
+    whole = from_start[Q - 1];
+  }
+
+  // e^{s_i − s_j} for the lanes j from `first` that are not after i, else 0.
+  HWY_INLINE V row(int64_t i, int64_t first) const {
+    const F d;
+    const hn::RebindToSigned<F> di;
+    const auto past = hn::RebindMask(d, hn::Lt(hn::Iota(di, int32_t(first)), hn::Set(di, int32_t(i + 1))));
+    const V log = hn::Add(hn::Sub(hn::Set(d, sum[i]), hn::Load(d, sum + first)),
+                          hn::Sub(hn::Set(d, rest[i]), hn::Load(d, rest + first)));
+    return hn::IfThenElseZero(past, Exp(d, hn::IfThenElseZero(past, log)));
+  }
+};
+
+// Columns of row i of a triangle that a tile may read: up to the last of the tile's rows.
+HWY_INLINE int64_t triangle_columns(int64_t i) { return (i / kTileRows + 1) * kTileRows; }
+
+}  // namespace
+}  // namespace brood::kernels::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#endif  // BROOD_KERNELS_SCALAR_SCAN_INL_H_
