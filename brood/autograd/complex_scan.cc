@@ -1,16 +1,10 @@
 #include "brood/autograd/complex_scan.h"
 
+#include "brood/autograd/kernel_rows.h"
 #include "brood/base/error.h"
 #include "brood/kernels/complex_scan.h"
 
 namespace brood {
-
-namespace {
-
-// Where backward may add to the gradient of v, or null when v needs none.
-float* gradient_or_null(Tape& tape, Var v) { return v.needs_gradient() ? tape.gradient(v) : nullptr; }
-
-}  // namespace
 
 Var complex_scan(Tape& tape, Var u, Var A, Var input, Var output, Parameter& d, const Chunk& chunk,
                  StateVar& state) {
@@ -23,7 +17,7 @@ Var complex_scan(Tape& tape, Var u, Var A, Var input, Var output, Parameter& d, 
                                   .T = chunk.T,
                                   .C = C,
                                   .N = N,
-                                  .u = {u.value(), u.stride()},
+                                  .u = rows_of(u),
                                   .A = A.value(),
                                   .input = input.value(),
                                   .output = output.value(),
@@ -38,7 +32,7 @@ Var complex_scan(Tape& tape, Var u, Var A, Var input, Var output, Parameter& d, 
   tape.record(
       y, state.out, [&tape, &d, scan, u, A, input, output, y, kept, start = state.in, end = state.out] {
         kernels::complex_scan_backward(scan, kept, {tape.gradient(y), y.stride()}, end.node()->gradient,
-                                       {.u = {gradient_or_null(tape, u), u.stride()},
+                                       {.u = gradient_rows(tape, u),
                                         .A = gradient_or_null(tape, A),
                                         .input = gradient_or_null(tape, input),
                                         .output = gradient_or_null(tape, output),

@@ -1,20 +1,10 @@
 #include "brood/autograd/delta_scan.h"
 
+#include "brood/autograd/kernel_rows.h"
 #include "brood/base/error.h"
 #include "brood/kernels/delta_scan.h"
 
 namespace brood {
-
-namespace {
-
-kernels::ConstRows rows_of(Var x) { return {x.value(), x.stride()}; }
-
-// Where backward may add to the gradient of x; no memory when x needs none.
-kernels::Rows gradient_of(Tape& tape, Var x) {
-  return {x.needs_gradient() ? tape.gradient(x) : nullptr, x.stride()};
-}
-
-}  // namespace
 
 Var delta_scan(Tape& tape, const DeltaScanInputs& in, int64_t heads, const Chunk& chunk, StateVar& state) {
   const int64_t N = in.k.cols() / heads, P = in.v.cols() / heads;
@@ -42,14 +32,13 @@ Var delta_scan(Tape& tape, const DeltaScanInputs& in, int64_t heads, const Chunk
   float* kept = recording ? tape.arena().floats(kernels::delta_scan_kept_size(scan)) : nullptr;
   kernels::delta_scan_forward(scan, {y.value(), y.stride()}, state.out.value(), kept);
   tape.record(y, state.out, [&tape, in, scan, y, kept, start = state.in, end = state.out] {
-    const kernels::DeltaScanGradients gradients{
-        .q = gradient_of(tape, in.q),
-        .k = gradient_of(tape, in.k),
-        .v = gradient_of(tape, in.v),
-        .w = gradient_of(tape, in.w),
-        .a = gradient_of(tape, in.a),
-        .b = gradient_of(tape, in.b),
-        .s_in = start.needs_gradient() ? tape.gradient(start) : nullptr};
+    const kernels::DeltaScanGradients gradients{.q = gradient_rows(tape, in.q),
+                                                .k = gradient_rows(tape, in.k),
+                                                .v = gradient_rows(tape, in.v),
+                                                .w = gradient_rows(tape, in.w),
+                                                .a = gradient_rows(tape, in.a),
+                                                .b = gradient_rows(tape, in.b),
+                                                .s_in = gradient_or_null(tape, start)};
     kernels::delta_scan_backward(scan, kept, {tape.gradient(y), y.stride()}, end.node()->gradient, gradients);
   });
   return y;

@@ -13,7 +13,7 @@
 
 #include <algorithm>
 
-#include "brood/base/threads.h"
+#include "brood/kernels/channel_blocks.h"
 #include "brood/kernels/scratch.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -234,39 +234,23 @@ namespace brood::kernels {
 HWY_EXPORT(scan_forward);
 HWY_EXPORT(scan_backward);
 
-namespace {
-
-constexpr int64_t kTaskChannels = 16;  // a cache line: no two tasks write to the same
-
-// By the pool where that pays: some 0.2 ns an element (B·T·C·N) forward and 0.5 backward.
-template <class Task>
-void share_out(int64_t tasks, bool pays, const Task& task) {
-  if (pays) return parallel(tasks, task);
-  for (int64_t i = 0; i < tasks; ++i) task(i);
-}
-
-}  // namespace
-
 int64_t complex_scan_kept_size(const ComplexScan& s) { return kept_complex_state(s, s.B, 1); }
 
 void complex_scan_forward(const ComplexScan& s, Rows y, float* h_out, float* kept) {
+  const bool pays = s.B * s.T * s.C * s.N >= 100'000;  // some 0.2 ns each
   const auto forward = HWY_DYNAMIC_DISPATCH(scan_forward);
-  const int64_t blocks = (s.C + kTaskChannels - 1) / kTaskChannels;
-  share_out(s.B * blocks, s.B * s.T * s.C * s.N >= 100'000, [&](int64_t i) {
-    const int64_t begin = i % blocks * kTaskChannels;
-    forward(s, i / blocks, begin, std::min(begin + kTaskChannels, s.C), y, h_out, kept);
+  for_every_channel_block(s.B, s.C, pays, [&](int64_t b, int64_t begin, int64_t end) {
+    forward(s, b, begin, end, y, h_out, kept);
   });
 }
 
 void complex_scan_backward(const ComplexScan& s, const float* kept, ConstRows dy, const float* dh_out,
                            const ComplexScanGradients& gradients) {
+  const bool pays = s.B * s.T * s.C * s.N >= 40'000;  // some 0.5 ns each
   const auto backward = HWY_DYNAMIC_DISPATCH(scan_backward);
-  const int64_t blocks = (s.C + kTaskChannels - 1) / kTaskChannels;
-  share_out(blocks, s.B * s.T * s.C * s.N >= 40'000, [&](int64_t i) {
+  for_every_channel_block(1, s.C, pays, [&](int64_t, int64_t begin, int64_t end) {
     thread_local Scratch scratch;
-    const int64_t begin = i * kTaskChannels;
-    backward(s, begin, std::min(begin + kTaskChannels, s.C), kept, dy, dh_out, gradients,
-             scratch.get<float>(2 * s.N * kSlot));
+    backward(s, begin, end, kept, dy, dh_out, gradients, scratch.get<float>(2 * s.N * kSlot));
   });
 }
 
