@@ -1,46 +1,21 @@
 // The scalar scan on the tape against finite differences, and step by step against the chunk.
 #include "brood/autograd/scalar_scan.h"
 
-#include <numeric>
-
-#include "brood/base/random.h"
-#include "tests/autograd/check.h"
+#include "tests/autograd/losses.h"
 
 namespace brood {
 namespace {
 
+using testing::as_input;
 using testing::expect_gradients;
+using testing::sum_of;
+using testing::weigh;
 
 Parameter& random_parameter(ParameterStore& store, const char* name, const Shape& shape, Random& random,
                             float low = -1, float high = 1) {
   Parameter& p = store.add(name, shape);
   random.fill_uniform(p.value.f32(), p.size(), low, high);
   return p;
-}
-
-Var as_input(Tape& tape, Parameter& p) {
-  std::vector<int32_t> rows(size_t(p.value.shape()[0]));
-  std::iota(rows.begin(), rows.end(), 0);
-  return embedding(tape, rows, p);
-}
-
-// A fixed random weighting of y, so that the gradient differs from element to element.
-Var weigh(Tape& tape, Var y, uint64_t seed) {
-  Var w = tape.make(y.rows(), y.cols(), false);
-  Random(seed).fill_normal(w.value(), y.size(), 1.0f);
-  return mul(tape, y, w);
-}
-
-// Two losses as one number; b may be empty.
-Var sum_of(Tape& tape, Var a, Var b) {
-  Var sum = tape.make(1, 1, true);
-  sum.value()[0] = float(testing::total(a) + (b ? testing::total(b) : 0));
-  tape.record(sum, [&tape, sum, a, b] {
-    const float g = tape.gradient(sum)[0];
-    for (Var v : {a, b})
-      for (int64_t i = 0; v && i < v.size(); ++i) tape.gradient(v)[i] += g;
-  });
-  return sum;
 }
 
 // Of a small mixer: v, k and q are columns of one matrix.
