@@ -103,12 +103,13 @@ void cross_entropy(benchmark::State& state) {
   const Sizes s(state);
   const Floats logits = normals(s.numbers());
   const std::vector<int32_t> targets(size_t(s.rows), 3);
+  const Floats ones(size_t(s.rows), 1.0f);
   Floats loss(size_t(s.rows)), log_sum(size_t(s.rows)), dlogits(logits.size());
   for (auto _ : state) {
     kernels::cross_entropy_forward(s.rows, s.cols, logits.data(), targets.data(), loss.data(),
                                    log_sum.data());
-    kernels::cross_entropy_backward(s.rows, s.cols, logits.data(), targets.data(), log_sum.data(), 1.0f,
-                                    dlogits.data());
+    kernels::cross_entropy_backward(s.rows, s.cols, logits.data(), targets.data(), log_sum.data(),
+                                    ones.data(), dlogits.data());
   }
   s.report(state, 4 * s.numbers());
 }

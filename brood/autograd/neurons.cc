@@ -1,6 +1,7 @@
 #include "brood/autograd/neurons.h"
 
 #include <algorithm>
+#include <cstdint>
 #include <cstring>
 #include <numeric>
 
@@ -246,6 +247,8 @@ Neurons awaken(Tape& tape, NeuronSpace& space, Var x, Parameter& encoder, float 
                Sparsity sparsity) {
   const int64_t rows = x.rows(), n = space.neurons();
   BROOD_ASSERT(x.contiguous() && x.cols() == space.d_model && encoder.value.shape() == Shape({n, x.cols()}));
+  if (rows * n + kernels::kListSlack > int64_t(UINT32_MAX))
+    fail("bdh: {} steps of {} neurons at once are more than lists can count; read shorter chunks", rows, n);
   const NeuronTiling& tiling = space.tiling(rows);
   const bool few = rows <= kFewRows;
   // Few rows: one run, whose product is read at the speed of memory by all threads.

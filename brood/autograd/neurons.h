@@ -88,6 +88,7 @@ struct Neurons {
 };
 
 // x [rows, D], encoder [n, D].
+// Throws Error when rows times neurons are more than 32 bits can count.
 Neurons awaken(Tape& tape, NeuronSpace& space, Var x, Parameter& encoder, float threshold, Sparsity sparsity);
 
 // The synapses of a layer, per stream: ρ = λ^… Σ R_s x_sᵀ, [B, n, D] in place, kept as exp(−faded)·synapses

@@ -320,8 +320,7 @@ Var cross_entropy(Tape& tape, Var logits, std::span<const int32_t> targets) {
   int32_t* kept = tape.arena().allocate_array<int32_t>(rows);
   std::memcpy(kept, targets.data(), targets.size_bytes());
   tape.record(loss, [&tape, logits, loss, kept, log_sum, rows, classes] {
-    // Every row of a summed or averaged loss has the same gradient.
-    const float scale = tape.gradient(loss)[0];
+    const float* scale = tape.gradient(loss);
     bool fresh = false;
     float* d = tape.gradient_slot(logits, fresh);
     if (fresh) {

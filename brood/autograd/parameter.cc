@@ -1,14 +1,9 @@
 #include "brood/autograd/parameter.h"
 
-#include <unistd.h>
-
+#include "brood/base/memory.h"
 #include "brood/kernels/matmul.h"
 
 namespace brood {
-
-namespace {
-double physical_memory() { return double(sysconf(_SC_PHYS_PAGES)) * double(sysconf(_SC_PAGESIZE)); }
-}  // namespace
 
 const Bf16* Parameter::half_value() {
   if (half_version != version) {
@@ -24,12 +19,8 @@ Parameter& ParameterStore::add(const std::string& name, const Shape& shape) {
     BROOD_ASSERT(existing->value.shape() == shape);
     return *existing;
   }
-  const double wanted = double(count() + shape.size()) * sizeof(float), memory = physical_memory();
-  if (wanted > memory)
-    fail(
-        "model: the weights need more than {:.1f} GB and this machine's memory holds {:.1f} GB; choose a "
-        "smaller model",
-        wanted / 1e9, memory / 1e9);
+  require_memory(double(count() + shape.size()) * sizeof(float), "model: the weights",
+                 "choose a smaller model");
   Parameter& p = parameters_.emplace_back();
   p.name = name;
   p.value = Tensor::zeros(shape);

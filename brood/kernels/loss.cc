@@ -62,13 +62,13 @@ void backward_row(int64_t classes, const float* logits, int32_t target, float lo
 }
 
 void backward_rows(int64_t begin, int64_t end, int64_t classes, const float* logits, const int32_t* targets,
-                   const float* log_sum, float scale, float* dlogits) {
+                   const float* log_sum, const float* scale, float* dlogits) {
   for (int64_t row = begin; row < end; ++row) {
     float* dx = dlogits + row * classes;
     if (targets[row] < 0)
       std::fill(dx, dx + classes, 0.0f);
     else
-      backward_row(classes, logits + row * classes, targets[row], log_sum[row], scale, dx);
+      backward_row(classes, logits + row * classes, targets[row], log_sum[row], scale[row], dx);
   }
 }
 
@@ -89,7 +89,7 @@ void cross_entropy_forward(int64_t rows, int64_t classes, const float* logits, c
 }
 
 void cross_entropy_backward(int64_t rows, int64_t classes, const float* logits, const int32_t* targets,
-                            const float* log_sum, float scale, float* dlogits) {
+                            const float* log_sum, const float* scale, float* dlogits) {
   parallel_rows(rows, classes, [&](int64_t begin, int64_t end) {
     HWY_DYNAMIC_DISPATCH(backward_rows)(begin, end, classes, logits, targets, log_sum, scale, dlogits);
   });

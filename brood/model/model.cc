@@ -2,6 +2,7 @@
 
 #include <cstring>
 
+#include "brood/base/memory.h"
 #include "brood/blocks/initialise.h"
 
 namespace brood {
@@ -60,6 +61,8 @@ Model::Model(const nlohmann::json& config, uint64_t seed) : parameters_(std::mak
 }
 
 State Model::make_state(int64_t streams) const {
+  require_memory(double(streams) * double(state_bytes_per_stream()),
+                 fmt::format("model: the states of {} streams", streams), "choose a smaller batch");
   State state;
   state.streams = streams;
   state.positions.assign(size_t(streams), 0);

@@ -33,6 +33,7 @@ class Model {
   const ParameterStore& parameters() const { return *parameters_; }
   int64_t parameter_count() const { return parameters_->count(); }
 
+  // Throws Error when so many would not fit into this machine's memory. What is never written costs none.
   State make_state(int64_t streams) const;
   int64_t state_bytes_per_stream() const;
 

@@ -4,6 +4,8 @@
 
 #include <cstdlib>
 #include <cstring>
+#include <new>
+#include <utility>
 
 namespace brood {
 
@@ -21,6 +23,20 @@ std::shared_ptr<void> allocate(size_t bytes) {
   return std::shared_ptr<void>(p, std::free);
 }
 
+// Fresh from the system: its pages read as zero and take no memory before they are written.
+std::shared_ptr<void> map_zeros(size_t bytes) {
+  const size_t rounded = (bytes + kHugePage - 1) / kHugePage * kHugePage, spare = kHugePage;
+  void* const mapped =
+      ::mmap(nullptr, rounded + spare, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (mapped == MAP_FAILED) throw std::bad_alloc();
+  auto* const begin = static_cast<std::byte*>(mapped);
+  const size_t before = (kHugePage - reinterpret_cast<uintptr_t>(begin) % kHugePage) % kHugePage;
+  if (before > 0) ::munmap(begin, before);
+  ::munmap(begin + before + rounded, spare - before);
+  ::madvise(begin + before, rounded, MADV_HUGEPAGE);
+  return std::shared_ptr<void>(begin + before, [rounded](void* p) { ::munmap(p, rounded); });
+}
+
 }  // namespace
 
 int64_t size_of(Dtype dtype) {
@@ -29,8 +45,6 @@ int64_t size_of(Dtype dtype) {
       return 4;
     case Dtype::kBf16:
       return 2;
-    case Dtype::kI8:
-      return 1;
   }
   return 0;
 }
@@ -41,8 +55,6 @@ const char* name_of(Dtype dtype) {
       return "F32";
     case Dtype::kBf16:
       return "BF16";
-    case Dtype::kI8:
-      return "I8";
   }
   return "?";
 }
@@ -65,14 +77,12 @@ std::string Shape::text() const {
 }
 
 Tensor Tensor::uninitialized(const Shape& shape, Dtype dtype) {
-  Tensor t;
-  t.shape_ = shape;
-  t.dtype_ = dtype;
-  t.memory_ = allocate(size_t(shape.size() * size_of(dtype)));
-  return t;
+  return Tensor(allocate(size_t(shape.size() * size_of(dtype))), shape, dtype);
 }
 
 Tensor Tensor::zeros(const Shape& shape, Dtype dtype) {
+  const size_t bytes = size_t(shape.size() * size_of(dtype));
+  if (bytes >= kHugePage) return Tensor(map_zeros(bytes), shape, dtype);
   Tensor t = uninitialized(shape, dtype);
   t.fill_zero();
   return t;

@@ -10,16 +10,17 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "brood/base/error.h"
 
 namespace brood {
 
-enum class Dtype : uint8_t { kF32, kBf16, kI8 };
+enum class Dtype : uint8_t { kF32, kBf16 };
 
 int64_t size_of(Dtype dtype);      // bytes per element
-const char* name_of(Dtype dtype);  // "F32", "BF16", "I8" (safetensors spelling)
+const char* name_of(Dtype dtype);  // "F32", "BF16" (safetensors spelling)
 
 // bfloat16: the upper half of an IEEE float. Round to nearest even; NaN stays NaN.
 struct Bf16 {
@@ -54,6 +55,7 @@ class Shape {
 class Tensor {
  public:
   Tensor() = default;  // empty: no memory, size 0
+  // Large ones take no memory before they are written.
   static Tensor zeros(const Shape& shape, Dtype dtype = Dtype::kF32);
   static Tensor uninitialized(const Shape& shape, Dtype dtype = Dtype::kF32);
 
@@ -86,6 +88,9 @@ class Tensor {
   void fill_zero();
 
  private:
+  Tensor(std::shared_ptr<void> memory, const Shape& shape, Dtype dtype)
+      : memory_(std::move(memory)), shape_(shape), dtype_(dtype) {}
+
   std::shared_ptr<void> memory_;
   Shape shape_;
   Dtype dtype_ = Dtype::kF32;

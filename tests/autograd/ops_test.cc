@@ -188,6 +188,8 @@ TEST(Ops, CrossEntropyIgnoresMinusOne) {
   Parameter& logits = random_parameter(store, "logits", {4, 11}, random);
   const std::vector<int32_t> targets = {3, -1, 10, 0};
   expect_gradients(store, [&](Tape& tape) { return cross_entropy(tape, as_input(tape, logits), targets); });
+  expect_gradients(
+      store, [&](Tape& tape) { return weigh(tape, cross_entropy(tape, as_input(tape, logits), targets)); });
   Tape tape;
   tape.start(false);
   EXPECT_EQ(cross_entropy(tape, as_input(tape, logits), targets).value()[1], 0.0f);

@@ -205,6 +205,17 @@ TEST(Model, RefusesWhatItCannotBe) {
   expect_refused(R"({"architecture":"mamba","d_model":65536,"n_layer":1024})", "memory");
 }
 
+TEST(Model, RefusesStatesThatNoMemoryHolds) {
+  const Model model(nlohmann::json::parse(testing::tiny_models()[0].json));
+  EXPECT_GT(model.state_bytes_per_stream(), 0);
+  try {
+    model.make_state(int64_t(1) << 60);
+    ADD_FAILURE() << "made";
+  } catch (const Error& e) {
+    EXPECT_NE(std::string(e.what()).find("memory"), std::string::npos) << e.what();
+  }
+}
+
 TEST(Model, RefusesTokensOutsideItsVocabulary) {
   Model model(nlohmann::json::parse(testing::tiny_models()[2].json));
   State state = model.make_state(1);
