@@ -2,7 +2,6 @@
 #include "brood/kernels/matmul.h"
 
 #include <algorithm>
-#include <cstdlib>
 #include <cstring>
 
 #include "brood/base/threads.h"
@@ -11,6 +10,7 @@
 #include "brood/kernels/few_rows.h"
 #include "brood/kernels/machine.h"
 #include "brood/kernels/scratch.h"
+#include "brood/kernels/turn.h"
 
 namespace brood::kernels {
 namespace {
@@ -22,7 +22,6 @@ constexpr int64_t kThreadedBytes = 128 << 10;
 constexpr int64_t kThreadedFlops = 3'000'000;
 // Numbers of C in a block: an eighth of C, so that a few threads end together, but not so few that packing
 // the operands (which costs a block its circumference) tells, and not more than many cores would like.
-constexpr int64_t kLeastBlock = 96 * 96, kMostBlock = 256 * 256, kBlocks = 8;
 
 // Up to so many rows, widening bf16 weights keeps up with memory and reads them more smoothly than tiles do.
 constexpr int64_t kFewWidenedRows = 2;
@@ -81,36 +80,105 @@ void outer(int64_t M, int64_t N, int64_t K, const float* A, int64_t lda, const f
   });
 }
 
-// The blocks into which C is cut.
-struct Grid {
-  int64_t rows, columns;  // of a block
+// How C and its sums are cut. oneDNN multiplies operands that lie as they are multiplied (both kPlain) at 95
+// % of what a core can do; others it packs first, anew for every block. So a task turns its part of a
+// transposed operand into memory of its own, which stays in L2, and as much of the other operand as possible
+// passes over it. Sums are cut so that the part turned is small enough.
+struct Blocks {
+  int64_t rows, columns, depth;
 };
+constexpr int64_t kTurned = 192, kPassing = 1024, kDepth = 1024;
+constexpr int64_t kLeastTasks = 4, kLeastPassing = 128;
 
-int64_t half(int64_t n) { return ceil_div(n, 32) * 16; }
+// n in equal pieces of at most `most`, in whole vectors.
+int64_t piece(int64_t n, int64_t most) { return ceil_div(ceil_div(n, ceil_div(n, most)), 16) * 16; }
 
-Grid grid(int64_t M, int64_t N) {
-  const int64_t area = std::clamp(M * N / kBlocks, kLeastBlock, kMostBlock);
-  Grid block{M, N};
-  while (block.rows * block.columns > area) {
-    int64_t& longer = block.columns >= block.rows ? block.columns : block.rows;
-    longer = half(longer);
+Blocks blocks(Order a_order, Order b_order, int64_t M, int64_t N, int64_t K) {
+  // The rows of A are turned where A is transposed and B is not; else columns are cut finely.
+  const bool by_rows = a_order == Order::kTransposed && b_order == Order::kPlain;
+  const int64_t turned = by_rows ? M : N, passing = by_rows ? N : M;
+  const int64_t narrow = piece(turned, kTurned);
+  const int64_t wanted = ceil_div(kLeastTasks, ceil_div(turned, narrow));
+  const int64_t broad = piece(passing, std::clamp(passing / wanted, kLeastPassing, kPassing));
+  return {by_rows ? narrow : broad, by_rows ? broad : narrow, ceil_div(K, ceil_div(K, kDepth))};
+}
+
+// Rows that lie a multiple of 2 KB apart share few sets of the caches: such a B is copied, block by block.
+constexpr int64_t kCrowded = 512, kCopiedRows = 256;
+
+// A block of C over a piece of its sums.
+void part_product(Order a_order, Order b_order, const Blocks& p, const float* A, int64_t lda, const float* B,
+                  int64_t ldb, bool accumulate, float* C, int64_t ldc) {
+  thread_local Scratch scratch;
+  const bool a_plain = a_order == Order::kPlain, b_plain = b_order == Order::kPlain;
+  const int64_t a_size = a_plain ? 0 : p.rows * p.depth, b_size = b_plain ? 0 : p.columns * p.depth;
+  float* turned = a_size + b_size > 0 ? scratch.get<float>(a_size + b_size) : nullptr;
+  if (!a_plain) {
+    turn(p.rows, p.depth, A, lda, turned, p.depth);
+    A = turned;
+    lda = p.depth;
   }
-  return block;
+  if (!b_plain) {
+    turn(p.depth, p.columns, B, ldb, turned + a_size, p.columns);
+    B = turned + a_size;
+    ldb = p.columns;
+  }
+  dense_block(Order::kPlain, Order::kPlain, p.rows, p.columns, p.depth, A, lda, B, ldb, accumulate, C, ldc);
+}
+
+// Up to so many rows, and fewer than numbers in a sum, turning the result costs less than turning the
+// weights.
+constexpr int64_t kTurnedRows = 192;
+
+// C = A Bᵀ with few rows as Cᵀ = B Aᵀ: the large operand stays where it is, and the small ones are turned.
+void few_rows_turned(int64_t M, int64_t N, int64_t K, const float* A, int64_t lda, const float* B,
+                     int64_t ldb, float* C, int64_t ldc) {
+  thread_local Scratch turned_a;
+  float* a = turned_a.get<float>(K * M);
+  turn(K, M, A, lda, a, M);
+  const int64_t columns = piece(N, kTurned);
+  parallel(ceil_div(N, columns), [&](int64_t task) {
+    const int64_t n = task * columns, width = std::min(columns, N - n);
+    thread_local Scratch scratch;
+    float* c = scratch.get<float>(width * M);
+    dense_block(Order::kPlain, Order::kPlain, width, M, K, B + n * ldb, ldb, a, M, false, c, M);
+    turn(M, width, c, M, C + n, ldc);
+  });
 }
 
 void dense(Order a_order, Order b_order, int64_t M, int64_t N, int64_t K, const float* A, int64_t lda,
            const float* B, int64_t ldb, bool accumulate, float* C, int64_t ldc) {
   if (2 * M * N * K < kThreadedFlops)
     return dense_block(a_order, b_order, M, N, K, A, lda, B, ldb, accumulate, C, ldc);
-  const Grid block = grid(M, N);
+  if (a_order == Order::kPlain && b_order == Order::kTransposed && !accumulate && M <= kTurnedRows && M < K)
+    return few_rows_turned(M, N, K, A, lda, B, ldb, C, ldc);
+  const Blocks block = blocks(a_order, b_order, M, N, K);
+  const bool a_plain = a_order == Order::kPlain, b_plain = b_order == Order::kPlain;
   const int64_t across = ceil_div(N, block.columns), down = ceil_div(M, block.rows);
-  parallel(across * down, [&](int64_t task) {
-    // Tasks that follow each other share the columns of C, and so the rows of B (the weights).
-    const int64_t n = task / down * block.columns, m = task % down * block.rows;
-    dense_block(a_order, b_order, std::min(block.rows, M - m), std::min(block.columns, N - n), K,
-                A + m * (a_order == Order::kPlain ? lda : 1), lda,
-                B + n * (b_order == Order::kPlain ? 1 : ldb), ldb, accumulate, C + m * ldc + n, ldc);
-  });
+  thread_local Scratch copies;
+  const bool copied = b_plain && ldb % kCrowded == 0 && M >= kCopiedRows;
+  float* copy = copied ? copies.get<float>(block.depth * N) : nullptr;
+  for (int64_t k = 0; k < K; k += block.depth) {
+    const int64_t depth = std::min(block.depth, K - k);
+    const auto columns = [&](int64_t n) { return std::min(block.columns, N - n); };
+    if (copied) {
+      constexpr int64_t kRows = 64;
+      parallel(ceil_div(depth, kRows), [&](int64_t i) {
+        for (int64_t r = i * kRows; r < std::min(depth, (i + 1) * kRows); ++r)
+          for (int64_t n = 0; n < N; n += block.columns)
+            std::memcpy(copy + n * depth + r * columns(n), B + (k + r) * ldb + n,
+                        size_t(columns(n)) * sizeof(float));
+      });
+    }
+    parallel(across * down, [&](int64_t task) {
+      // Tasks that follow each other share the columns of C, and so the rows of B (the weights).
+      const int64_t n = task / down * block.columns, m = task % down * block.rows;
+      const Blocks part{std::min(block.rows, M - m), columns(n), depth};
+      const float* b = copied ? copy + n * depth : b_plain ? B + k * ldb + n : B + n * ldb + k;
+      part_product(a_order, b_order, part, a_plain ? A + m * lda + k : A + k * lda + m, lda, b,
+                   copied ? part.columns : ldb, accumulate || k > 0, C + m * ldc + n, ldc);
+    });
+  }
 }
 
 template <class T>

@@ -7,10 +7,10 @@
 // false, y, out).
 //
 // Few rows (M <= kFewRows, B transposed: decoding) run our own Highway kernels at memory bandwidth; more rows
-// go to oneDNN, called single-threaded from our pool; without oneDNN a Highway tile kernel stands in. The
-// work is cut into blocks of C by shape alone, never by the number of threads and never inside a sum over K,
-// so results do not depend on the number of threads. A row of C depends on that row of op(A) and on the
-// shapes alone.
+// go to oneDNN, called single-threaded from our pool, with transposed operands turned beforehand; without
+// oneDNN a Highway tile kernel stands in. The work is cut into blocks of C by shape alone, never by the
+// number of threads and never inside a sum over K, so results do not depend on the number of threads. A row
+// of C depends on that row of op(A) and on the shapes alone.
 //
 // bf16: operands Bf16, sums and C in f32 (vdpbf16ps or AMX where the CPU has them, widened products
 // elsewhere). No allocation after the first call of a shape.
