@@ -30,6 +30,7 @@ struct DeltaHead {
 };
 
 constexpr int64_t kStripFloats = 64;
+constexpr int64_t kAhead = 2;  // steps from a prefetch to its use
 
 }  // namespace brood::kernels
 #endif
@@ -79,6 +80,9 @@ HWY_INLINE void advance(D d, int64_t N, const Step& step, const float* v, ConstS
     sum[j] = next[j] = hn::Zero(d);
   }
   for (int64_t n = 0; n < N; ++n) {
+    // Decoding goes from head to head: the next one's state is on its way while this one's is worked on.
+    if constexpr (!kNext)
+      for (int j = 0; j < K; ++j) hwy::Prefetch(from.data + (N + n) * from.stride + j * lanes);
     const V decay = hn::Set(d, step.w[n * step.w_step]), key = hn::Set(d, step.k[n]);
     const V back = hn::Set(d, step.b[n]), query = hn::Set(d, step.q[n]);
     for (int j = 0; j < K; ++j) {
@@ -102,6 +106,15 @@ void copy_strip(D d, int64_t N, ConstState from, State to) {
     for (int j = 0; j < K; ++j)
       hn::StoreU(hn::LoadU(d, from.data + n * from.stride + j * lanes), d,
                  to.data + n * to.stride + j * lanes);
+}
+
+// Rows lie H·N numbers apart, too far for the processor to guess the next one.
+HWY_INLINE void prefetch_keys(const DeltaScan& s, int64_t row, int64_t key_at) {
+  for (const ConstRows* rows : {&s.q, &s.k, &s.w, &s.a, &s.b}) {
+    if (rows == &s.w && s.w_per_head) continue;
+    const float* at = rows->row(row) + key_at;
+    for (int64_t n = 0; n < s.N; n += 16) hwy::Prefetch(at + n);
+  }
 }
 
 // All steps for the K vectors of values at p. The state is brought together in near memory when its rows lie

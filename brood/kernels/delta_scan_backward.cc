@@ -8,7 +8,7 @@
 //
 // Most of these are sums over values, so here the state lies the other way round: a row for each value, keys
 // along the vector lanes. Only dv and dsa are summed across lanes. From each stored state a tile of steps is
-// run forward again, kBlock values at a time so that their trail of states stays in the nearer caches; sa
+// run forward again, kBlock values at a time so that their trail of states stays near; sa
 // comes from forward, so no value waits for another. Sizes are filled up with zeros to whole vectors.
 #include <algorithm>
 #include <cstring>
@@ -159,11 +159,14 @@ HWY_INLINE void over_keys(int64_t N, const Function& function) {
   for (; n < N; n += kLanes) function(std::integral_constant<int, 1>(), n);
 }
 
+// The loops below hold sizes and addresses in variables of their own: the compiler must think that a store of
+// a vector changes whatever else lies in memory.
+
 // One step forward of the block of values at p, for K vectors of keys; dq on the way, while S_t is at hand.
-template <int K>
-HWY_INLINE void recompute(const DeltaWorkplace& w, int64_t t, int64_t p, int64_t n, bool last) {
+template <int K, bool kLast>
+HWY_INLINE void recompute(const DeltaWorkplace& w, int64_t t, int64_t p, int64_t n) {
   const Lanes d;
-  const int64_t at = t * w.N + n;
+  const int64_t N = w.N, at = t * N + n;
   Vec decay[K], key[K], back[K], dq[K];
   for (int j = 0; j < K; ++j) {
     decay[j] = hn::Load(d, w.in.w + at + j * kLanes);
@@ -172,25 +175,26 @@ HWY_INLINE void recompute(const DeltaWorkplace& w, int64_t t, int64_t p, int64_t
     dq[j] = hn::Load(d, w.gradient.q + at + j * kLanes);
   }
   const float *v = w.v + t * w.P + p, *sa = w.sa + t * w.P + p, *dy = w.dy + t * w.P + p;
-  const float* from = w.trail + t * kBlock * w.N + n;
-  float* to = last ? nullptr : w.trail + (t + 1) * kBlock * w.N + n;
-  for (int64_t r = 0; r < kBlock; ++r) {
+  const float* from = w.trail + t * kBlock * N + n;
+  float* to = w.trail + (t + 1) * kBlock * N + n;
+  for (int64_t r = 0; r < kBlock; ++r, from += N, to += N) {
     const Vec value = hn::Set(d, v[r]), read = hn::Set(d, sa[r]), slope = hn::Set(d, dy[r]);
     for (int j = 0; j < K; ++j) {
-      Vec S = hn::Mul(decay[j], hn::Load(d, from + r * w.N + j * kLanes));
+      Vec S = hn::Mul(decay[j], hn::Load(d, from + j * kLanes));
       S = hn::MulAdd(key[j], value, hn::MulAdd(back[j], read, S));
-      if (!last) hn::Store(S, d, to + r * w.N + j * kLanes);
+      if constexpr (!kLast) hn::Store(S, d, to + j * kLanes);
       dq[j] = hn::MulAdd(slope, S, dq[j]);
     }
   }
   for (int j = 0; j < K; ++j) hn::Store(dq[j], d, w.gradient.q + at + j * kLanes);
 }
 
-// E_t, and of dv_t and dsa_t what K vectors of keys give, by lane; onto what is there unless first.
-template <int K>
+// E_t, and of dv_t and dsa_t what K vectors of keys give, by lane; onto what is there unless they are the
+// first.
+template <int K, bool kFirst>
 HWY_INLINE void receive(const DeltaWorkplace& w, int64_t t, int64_t p, int64_t n) {
   const Lanes d;
-  const int64_t at = t * w.N + n;
+  const int64_t N = w.N, at = t * N + n;
   Vec query[K], key[K], back[K];
   for (int j = 0; j < K; ++j) {
     query[j] = hn::Load(d, w.in.q + at + j * kLanes);
@@ -198,20 +202,19 @@ HWY_INLINE void receive(const DeltaWorkplace& w, int64_t t, int64_t p, int64_t n
     back[j] = hn::Load(d, w.in.b + at + j * kLanes);
   }
   const float* dy = w.dy + t * w.P + p;
-  const bool first = n == 0;
-  for (int64_t r = 0; r < kBlock; ++r) {
-    float* E_row = w.E + (p + r) * w.N + n;
+  float *E_row = w.E + p * N + n, *dv_lanes = w.dv_lanes, *dsa_lanes = w.dsa_lanes;
+  for (int64_t r = 0; r < kBlock; ++r, E_row += N) {
     const Vec slope = hn::Set(d, dy[r]);
-    Vec dv = first ? hn::Zero(d) : hn::Load(d, w.dv_lanes + r * kSlot);
-    Vec dsa = first ? hn::Zero(d) : hn::Load(d, w.dsa_lanes + r * kSlot);
+    Vec dv = kFirst ? hn::Zero(d) : hn::Load(d, dv_lanes + r * kSlot);
+    Vec dsa = kFirst ? hn::Zero(d) : hn::Load(d, dsa_lanes + r * kSlot);
     for (int j = 0; j < K; ++j) {
       const Vec E = hn::MulAdd(slope, query[j], hn::Load(d, E_row + j * kLanes));
       hn::Store(E, d, E_row + j * kLanes);
       dv = hn::MulAdd(E, key[j], dv);
       dsa = hn::MulAdd(E, back[j], dsa);
     }
-    hn::Store(dv, d, w.dv_lanes + r * kSlot);
-    hn::Store(dsa, d, w.dsa_lanes + r * kSlot);
+    hn::Store(dv, d, dv_lanes + r * kSlot);
+    hn::Store(dsa, d, dsa_lanes + r * kSlot);
   }
 }
 
@@ -219,7 +222,7 @@ HWY_INLINE void receive(const DeltaWorkplace& w, int64_t t, int64_t p, int64_t n
 template <int K>
 HWY_INLINE void reverse(const DeltaWorkplace& w, int64_t t, int64_t p, int64_t n, const float* dsa) {
   const Lanes d;
-  const int64_t at = t * w.N + n;
+  const int64_t N = w.N, at = t * N + n;
   Vec decay[K], reader[K], dk[K], dw[K], da[K], db[K];
   for (int j = 0; j < K; ++j) {
     decay[j] = hn::Load(d, w.in.w + at + j * kLanes);
@@ -229,13 +232,12 @@ HWY_INLINE void reverse(const DeltaWorkplace& w, int64_t t, int64_t p, int64_t n
     da[j] = hn::Load(d, w.gradient.a + at + j * kLanes);
     db[j] = hn::Load(d, w.gradient.b + at + j * kLanes);
   }
-  const float *v = w.v + t * w.P + p, *sa = w.sa + t * w.P + p;
-  const float* trail = w.trail + t * kBlock * w.N + n;
-  for (int64_t r = 0; r < kBlock; ++r) {
-    float* E_row = w.E + (p + r) * w.N + n;
+  const float *v = w.v + t * w.P + p, *sa = w.sa + t * w.P + p, *trail = w.trail + t * kBlock * N + n;
+  float* E_row = w.E + p * N + n;
+  for (int64_t r = 0; r < kBlock; ++r, E_row += N, trail += N) {
     const Vec value = hn::Set(d, v[r]), read = hn::Set(d, sa[r]), slope = hn::Set(d, dsa[r]);
     for (int j = 0; j < K; ++j) {
-      const Vec E = hn::Load(d, E_row + j * kLanes), S = hn::Load(d, trail + r * w.N + j * kLanes);
+      const Vec E = hn::Load(d, E_row + j * kLanes), S = hn::Load(d, trail + j * kLanes);
       dk[j] = hn::MulAdd(E, value, dk[j]);
       db[j] = hn::MulAdd(E, read, db[j]);
       dw[j] = hn::MulAdd(E, S, dw[j]);
@@ -253,10 +255,13 @@ HWY_INLINE void reverse(const DeltaWorkplace& w, int64_t t, int64_t p, int64_t n
 
 void backward_block(const DeltaWorkplace& w, int64_t steps, int64_t p) {
   HWY_ALIGN float dsa[kBlock];
-  for (int64_t t = 0; t < steps; ++t)
-    over_keys<4>(w.N, [&](auto K, int64_t n) HWY_ATTR { recompute<K>(w, t, p, n, t + 1 == steps); });
+  for (int64_t t = 0; t + 1 < steps; ++t)
+    over_keys<4>(w.N, [&](auto K, int64_t n) HWY_ATTR { recompute<K, false>(w, t, p, n); });
+  over_keys<4>(w.N, [&](auto K, int64_t n) HWY_ATTR { recompute<K, true>(w, steps - 1, p, n); });
   for (int64_t t = steps - 1; t >= 0; --t) {
-    over_keys<4>(w.N, [&](auto K, int64_t n) HWY_ATTR { receive<K>(w, t, p, n); });
+    over_keys<4>(w.N, [&](auto K, int64_t n) HWY_ATTR {
+      n == 0 ? receive<K, true>(w, t, p, n) : receive<K, false>(w, t, p, n);
+    });
     fold_lanes(w.dv_lanes, w.dv + t * w.P + p);
     fold_lanes(w.dsa_lanes, dsa);
     over_keys<2>(w.N, [&](auto K, int64_t n) HWY_ATTR { reverse<K>(w, t, p, n, dsa); });
@@ -330,7 +335,7 @@ void give_tile(const DeltaHeadBackward& head, int64_t row, int64_t steps) {
 void backward_head(const DeltaHeadBackward& head) {
   const DeltaScan& s = head.scan;
   const DeltaWorkplace& w = head.place;
-  std::fill_n(w.E, w.P * w.N, 0.0f);
+  if (head.ds_out == nullptr || s.N < w.N || s.P < w.P) std::fill_n(w.E, w.P * w.N, 0.0f);
   if (head.ds_out != nullptr) transpose<false>(s.N, s.P, head.ds_out + head.state(), s.P, w.E, w.N);
   for (int64_t tile = delta_tiles(s) - 1; tile >= 0; --tile) {
     const int64_t first = tile * kDeltaCheckpoint, steps = std::min(kDeltaCheckpoint, s.T - first);
