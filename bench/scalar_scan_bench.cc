@@ -2,18 +2,18 @@
 // several chunk lengths, and backward. per_element: of B·T·heads·N·P.
 #include <benchmark/benchmark.h>
 
-#include <vector>
-
 #include "brood/base/random.h"
 #include "brood/base/threads.h"
 #include "brood/kernels/scalar_scan.h"
+#include "brood/tensor/arena.h"
 
 namespace brood::kernels {
 namespace {
 
-std::vector<float> draw(Random& random, int64_t n, double low, double high) {
-  std::vector<float> x(static_cast<size_t>(n));
-  random.fill_uniform(x.data(), n, float(low), float(high));
+// Memory that begins where vectors want it, as the tape's does.
+float* draw(Arena& arena, Random& random, int64_t n, double low, double high) {
+  float* x = arena.floats(n);
+  random.fill_uniform(x, n, float(low), float(high));
   return x;
 }
 
@@ -30,35 +30,36 @@ constexpr int64_t kHeads = 24, kP = 64, kN = 128;
 
 // v, k and q are columns of one matrix, as the convolution leaves them.
 struct Layer {
-  int64_t T, chunk;
+  Arena arena;
   Random random{1};
-  int64_t width = kHeads * kP + 2 * kN;
-  std::vector<float> xbc = draw(random, T*width, -1, 1), decay = draw(random, T*kHeads, -0.5, -0.001),
-                     weight = draw(random, T*kHeads, 0.001, 0.1), skip = draw(random, kHeads, 0.5, 1.5),
-                     state = draw(random, kHeads*kN*kP, -1, 1), y = draw(random, T*kHeads*kP, -1, 1), dy = y,
-                     state_out = state;
+  const int64_t T, chunk, width = kHeads * kP + 2 * kN;
+  float* xbc = draw(arena, random, T* width, -1, 1);
+  float* y = arena.zeros(T * kHeads * kP);
+  float* dy = draw(arena, random, T* kHeads* kP, -1, 1);
+  float* state_out = arena.floats(kHeads * kN * kP);
   ScalarScan scan{.B = 1,
                   .T = T,
                   .heads = kHeads,
                   .groups = 1,
                   .P = kP,
                   .N = kN,
-                  .v = xbc.data(),
+                  .v = xbc,
                   .v_stride = width,
-                  .k = xbc.data() + kHeads * kP,
+                  .k = xbc + kHeads * kP,
                   .k_stride = width,
-                  .q = xbc.data() + kHeads * kP + kN,
+                  .q = xbc + kHeads * kP + kN,
                   .q_stride = width,
-                  .log_decay = decay.data(),
+                  .log_decay = draw(arena, random, T* kHeads, -0.5, -0.001),
                   .log_decay_stride = kHeads,
-                  .weight = weight.data(),
+                  .weight = draw(arena, random, T* kHeads, 0.001, 0.1),
                   .weight_stride = kHeads,
-                  .skip = skip.data(),
+                  .skip = draw(arena, random, kHeads, 0.5, 1.5),
                   .skip_stride = 0,
-                  .state_in = state.data(),
+                  .state_in = draw(arena, random, kHeads* kN* kP, -1, 1),
                   .chunk = chunk};
-  std::vector<float> scratch = std::vector<float>(size_t(scalar_scan_scratch(scan))),
-                     checkpoints = std::vector<float>(size_t(scalar_scan_checkpoint_size(scan)));
+  float* scratch = arena.floats(scalar_scan_scratch(scan));
+  float* checkpoints = arena.floats(scalar_scan_checkpoint_size(scan));
+  Layer(int64_t steps, int64_t chunk_length) : T(steps), chunk(chunk_length) {}
 };
 
 void report(benchmark::State& state, const ScalarScan& s) {
@@ -70,48 +71,46 @@ void report(benchmark::State& state, const ScalarScan& s) {
 
 void Recurrence(benchmark::State& state) {
   with_threads(state, state.range(1));
-  Layer l{state.range(0), kScalarScanChunk};
-  for (auto _ : state) scalar_scan_recurrence(l.scan, l.y.data(), l.state_out.data());
+  Layer l(state.range(0), kScalarScanChunk);
+  for (auto _ : state) scalar_scan_recurrence(l.scan, l.y, l.state_out);
   report(state, l.scan);
 }
 
 void Chunks(benchmark::State& state) {
   with_threads(state, state.range(2));
-  Layer l{state.range(0), state.range(1)};
-  for (auto _ : state) scalar_scan_forward(l.scan, l.y.data(), l.state_out.data(), nullptr, l.scratch.data());
+  Layer l(state.range(0), state.range(1));
+  for (auto _ : state) scalar_scan_forward(l.scan, l.y, l.state_out, nullptr, l.scratch);
   report(state, l.scan);
 }
 
 void ChunksRecording(benchmark::State& state) {
   with_threads(state, state.range(2));
-  Layer l{state.range(0), state.range(1)};
-  for (auto _ : state)
-    scalar_scan_forward(l.scan, l.y.data(), l.state_out.data(), l.checkpoints.data(), l.scratch.data());
+  Layer l(state.range(0), state.range(1));
+  for (auto _ : state) scalar_scan_forward(l.scan, l.y, l.state_out, l.checkpoints, l.scratch);
   report(state, l.scan);
 }
 
 void Backward(benchmark::State& state) {
   with_threads(state, state.range(2));
-  Layer l{state.range(0), state.range(1)};
-  scalar_scan_forward(l.scan, l.y.data(), l.state_out.data(), l.checkpoints.data(), l.scratch.data());
-  std::vector<float> dxbc(l.xbc.size()), ddecay(l.decay.size()), dweight(l.weight.size()),
-      dskip(l.skip.size()), scratch(size_t(scalar_scan_backward_scratch(l.scan)));
-  const ScalarScanGradients g{.v = dxbc.data(),
+  Layer l(state.range(0), state.range(1));
+  scalar_scan_forward(l.scan, l.y, l.state_out, l.checkpoints, l.scratch);
+  float *dxbc = l.arena.zeros(l.T * l.width), *per_step = l.arena.zeros(2 * l.T * kHeads);
+  float *dskip = l.arena.zeros(kHeads), *scratch = l.arena.floats(scalar_scan_backward_scratch(l.scan));
+  const ScalarScanGradients g{.v = dxbc,
                               .v_stride = l.width,
-                              .k = dxbc.data() + kHeads * kP,
+                              .k = dxbc + kHeads * kP,
                               .k_stride = l.width,
-                              .q = dxbc.data() + kHeads * kP + kN,
+                              .q = dxbc + kHeads * kP + kN,
                               .q_stride = l.width,
-                              .log_decay = ddecay.data(),
+                              .log_decay = per_step,
                               .log_decay_stride = kHeads,
-                              .weight = dweight.data(),
+                              .weight = per_step + l.T * kHeads,
                               .weight_stride = kHeads,
-                              .skip = dskip.data(),
+                              .skip = dskip,
                               .skip_stride = 0,
                               .state_in = nullptr};
   for (auto _ : state)
-    scalar_scan_backward(l.scan, l.y.data(), l.state_out.data(), l.checkpoints.data(), l.dy.data(), nullptr,
-                         g, scratch.data());
+    scalar_scan_backward(l.scan, l.y, l.state_out, l.checkpoints, l.dy, nullptr, g, scratch);
   report(state, l.scan);
 }
 
@@ -121,15 +120,19 @@ void chunk_shapes(benchmark::internal::Benchmark* bench) {
     for (int64_t chunk : {16, 32, 48, 64}) bench->Args({1024, chunk, threads});
 }
 
+void few_steps(benchmark::internal::Benchmark* bench) {
+  for (int64_t T : {1, 4, 8, 16}) bench->Args({T, 1});
+}
+
 BENCHMARK(Recurrence)
     ->ArgNames({"T", "threads"})
     ->UseRealTime()
     ->MinTime(0.2)
+    ->Apply(few_steps)
+    ->Args({1, 2})
     ->Args({1024, 1})
-    ->Args({1024, 2})
-    ->Args({1, 1})
-    ->Args({1, 2});
-BENCHMARK(Chunks)->Apply(chunk_shapes)->Args({16, 16, 1})->Args({4, 16, 1});
+    ->Args({1024, 2});
+BENCHMARK(Chunks)->Apply(chunk_shapes)->Args({4, 32, 1})->Args({8, 32, 1})->Args({16, 32, 1});
 BENCHMARK(ChunksRecording)->Apply(chunk_shapes);
 BENCHMARK(Backward)->Apply(chunk_shapes);
 

@@ -12,79 +12,18 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <cstring>
 
-#include "brood/base/threads.h"
 #include "brood/kernels/scalar_scan.h"
+#include "brood/kernels/scalar_scan_memory.h"
 #include "brood/kernels/vector_math-inl.h"
+#include "hwy/cache_control.h"
 #include "hwy/highway.h"
-
-#ifndef BROOD_KERNELS_SCALAR_SCAN_SIZES_
-#define BROOD_KERNELS_SCALAR_SCAN_SIZES_
-namespace brood::kernels {
-
-constexpr int64_t kPadding = 16;  // whole vectors and whole tiles of any target
-constexpr float kLeastLogDecay = -200.0f;
-
-inline int64_t padded(int64_t n) { return (n + kPadding - 1) / kPadding * kPadding; }
-
-// Sizes of the buffers of a chunk.
-struct ScalarScanSizes {
-  int64_t Q, P, N;  // padded
-  int64_t chunks;   // of a stream
-  explicit ScalarScanSizes(const ScalarScan& s)
-      : Q(std::min(s.chunk, padded(s.T))),
-        P(padded(s.P)),
-        N(padded(s.N)),
-        chunks((s.T + s.chunk - 1) / s.chunk) {}
-  int64_t group_floats() const { return 2 * Q * N + Q * Q; }
-};
-
-// Callers' memory may begin anywhere; ask for kPadding numbers more.
-inline float* aligned(float* memory) {
-  const auto at = reinterpret_cast<uintptr_t>(memory);
-  return memory + (at + 63) / 64 * 16 - at / 4;
-}
-
-// What the heads of a group share of a chunk: q and k, [Q][N], and their products q_i·k_j, [Q][Q].
-struct GroupChunk {
-  float *q, *k, *products;
-  GroupChunk(const ScalarScan& s, const ScalarScanSizes& z, float* memory, int64_t b, int64_t g, int64_t c)
-      : q(memory + ((b * s.groups + g) * z.chunks + c) * z.group_floats()),
-        k(q + z.Q * z.N),
-        products(k + z.Q * z.N) {}
-};
-inline int64_t group_chunks_floats(const ScalarScan& s, const ScalarScanSizes& z) {
-  return s.B * s.groups * z.chunks * z.group_floats();
-}
-
-inline int64_t steps_of_chunk(const ScalarScan& s, int64_t c) { return std::min(s.chunk, s.T - c * s.chunk); }
-
-// Where forward keeps the state at the beginning of chunk c > 0 of head h.
-inline int64_t checkpoint_at(const ScalarScan& s, const ScalarScanSizes& z, int64_t b, int64_t h, int64_t c) {
-  return ((b * s.heads + h) * (z.chunks - 1) + c - 1) * s.N * s.P;
-}
-
-// Runs task(i) for 0 <= i < n, by the pool where that pays: below this many elements (B·T·heads·N·P, some
-// 0.05 ns each) a call is over before a second thread has helped.
-template <class Task>
-void for_scalar_scan_tasks(const ScalarScan& s, int64_t n, const Task& task) {
-  constexpr int64_t kInlineElements = 150'000;
-  if (s.B * s.T * s.heads * s.N * s.P >= kInlineElements) return parallel(n, task);
-  for (int64_t i = 0; i < n; ++i) task(i);
-}
-
-// A step's number of a head: log decay, weight or skip.
-inline float of_step(const float* x, int64_t stride, int64_t row, int64_t h, float absent) {
-  return x == nullptr ? absent : x[row * stride + h];
-}
-
-}  // namespace brood::kernels
-#endif
 
 HWY_BEFORE_NAMESPACE();
 namespace brood::kernels::HWY_NAMESPACE {
 namespace {
+
+constexpr float kLeastLogDecay = -200.0f;
 
 using F = hn::CappedTag<float, kPadding>;
 using V = hn::Vec<F>;
@@ -101,6 +40,25 @@ struct Left {
 struct Right {
   const float* data;
   int64_t step;
+};
+
+// Which k of its second product a tile takes: those up to its rows, or from them on to the last row.
+enum class Triangle : uint8_t { kNone, kUpToRow, kFromRow };
+
+// out = keep·old + scale[row]·(a b) + a2 b2, rows x columns, all whole tiles.
+struct Product {
+  int64_t rows, columns;
+  Left a;
+  Right b;
+  int64_t depth;
+  float* out;
+  int64_t out_step;
+  const float* scale = nullptr;  // null: 1
+  float keep = 0;
+  const float* old = nullptr;  // laid out as out; not read when keep is 0
+  Triangle triangle = Triangle::kNone;
+  Left a2 = {};
+  Right b2 = {};
 };
 
 template <int W>
@@ -129,50 +87,40 @@ HWY_INLINE void add_products(const Left& a, const Right& b, int64_t row, int64_t
     for (int w = 0; w < W; ++w) sum[r][w] = near[r][w];
 }
 
-// Which k of its second product a row takes.
-enum class Triangle : uint8_t { kNone, kUpToRow, kFromRow };
-
-// scale[row]·(first) + second, tile by tile, given to emit(row, column, vectors). Rows and columns are
-// padded. The second product is cut to the tiles that the triangle touches.
-struct TwoProducts {
-  int64_t rows, columns;
-  Left a;
-  Right b;
-  int64_t depth;
-  const float* scale = nullptr;  // null: 1
-  Triangle triangle = Triangle::kNone;
-  Left a2 = {};
-  Right b2 = {};
-};
-
-template <int W, class Emit>
-HWY_INLINE void multiply_column(const TwoProducts& p, int64_t column, const Emit& emit) {
+template <int W>
+HWY_INLINE void multiply_tile(const Product& p, int64_t row, int64_t column) {
   const F d;
-  for (int64_t row = 0; row < p.rows; row += kTileRows) {
-    V sum[kTileRows][W];
-    for (int r = 0; r < kTileRows; ++r)
-      for (int w = 0; w < W; ++w) sum[r][w] = hn::Zero(d);
-    add_products<W>(p.a, p.b, row, column, 0, p.depth, sum);
-    if (p.scale != nullptr) {
-      for (int r = 0; r < kTileRows; ++r) {
-        const V factor = hn::Set(d, p.scale[row + r]);
-        for (int w = 0; w < W; ++w) sum[r][w] = hn::Mul(factor, sum[r][w]);
-      }
+  V sum[kTileRows][W];
+  for (int r = 0; r < kTileRows; ++r)
+    for (int w = 0; w < W; ++w) sum[r][w] = hn::Zero(d);
+  add_products<W>(p.a, p.b, row, column, 0, p.depth, sum);
+  if (p.scale != nullptr) {
+    for (int r = 0; r < kTileRows; ++r) {
+      const V factor = hn::Set(d, p.scale[row + r]);
+      for (int w = 0; w < W; ++w) sum[r][w] = hn::Mul(factor, sum[r][w]);
     }
-    if (p.triangle == Triangle::kUpToRow)
-      add_products<W>(p.a2, p.b2, row, column, 0, row + kTileRows, sum);
-    else if (p.triangle == Triangle::kFromRow)
-      add_products<W>(p.a2, p.b2, row, column, row, p.rows, sum);
-    for (int r = 0; r < kTileRows; ++r)
-      for (int w = 0; w < W; ++w) emit(row + r, column + w * kLanes, sum[r][w]);
   }
+  if (p.triangle == Triangle::kUpToRow)
+    add_products<W>(p.a2, p.b2, row, column, 0, row + kTileRows, sum);
+  else if (p.triangle == Triangle::kFromRow)
+    add_products<W>(p.a2, p.b2, row, column, row, p.rows, sum);
+  const int64_t at = row * p.out_step + column;
+  if (p.keep != 0) {
+    const V keep = hn::Set(d, p.keep);
+    for (int r = 0; r < kTileRows; ++r)
+      for (int w = 0; w < W; ++w)
+        sum[r][w] = hn::MulAdd(keep, hn::Load(d, p.old + at + r * p.out_step + w * kLanes), sum[r][w]);
+  }
+  for (int r = 0; r < kTileRows; ++r)
+    for (int w = 0; w < W; ++w) hn::Store(sum[r][w], d, p.out + at + r * p.out_step + w * kLanes);
 }
 
-template <class Emit>
-HWY_INLINE void multiply(const TwoProducts& p, const Emit& emit) {
+HWY_NOINLINE void multiply(const Product& p) {
   int64_t column = 0;
-  for (; column + 2 * kLanes <= p.columns; column += 2 * kLanes) multiply_column<2>(p, column, emit);
-  if (column < p.columns) multiply_column<1>(p, column, emit);
+  for (; column + 2 * kLanes <= p.columns; column += 2 * kLanes)
+    for (int64_t row = 0; row < p.rows; row += kTileRows) multiply_tile<2>(p, row, column);
+  if (column < p.columns)
+    for (int64_t row = 0; row < p.rows; row += kTileRows) multiply_tile<1>(p, row, column);
 }
 
 // to[i·to_step + j] = from[j·from_step + i] for i < rows, j < columns.
@@ -216,29 +164,54 @@ HWY_INLINE void over_row(int64_t n, const Function& function) {
   for (; i < n; ++i) function(one, i);
 }
 
-// rows x columns numbers into a buffer of whole tiles, with zeros around them.
-HWY_INLINE void pack(int64_t rows, int64_t columns, const float* from, int64_t from_step, int64_t to_rows,
-                     int64_t to_columns, float* to) {
+// rows x columns numbers into a buffer of whole tiles, with zeros around them. ahead: how far behind these
+// rows those lie that will be wanted next, 0 for none; rows lie too far apart for the processor to guess.
+HWY_INLINE void pack(int64_t rows, int64_t columns, const float* from, int64_t from_step, int64_t ahead,
+                     int64_t to_rows, int64_t to_columns, float* to) {
   for (int64_t r = 0; r < rows; ++r) {
+    const float* row = from + r * from_step;
     over_row(columns, [&](auto d, int64_t i) HWY_ATTR {
-      hn::StoreU(hn::LoadU(d, from + r * from_step + i), d, to + r * to_columns + i);
+      if (ahead != 0) hwy::Prefetch(row + ahead + i);
+      hn::StoreU(hn::LoadU(d, row + i), d, to + r * to_columns + i);
     });
     std::fill(to + r * to_columns + columns, to + (r + 1) * to_columns, 0.0f);
   }
   std::fill(to + rows * to_columns, to + to_rows * to_columns, 0.0f);
 }
 
+// The other way.
+HWY_INLINE void unpack(int64_t rows, int64_t columns, const float* from, int64_t from_columns, int64_t ahead,
+                       float* to, int64_t to_step) {
+  for (int64_t r = 0; r < rows; ++r) {
+    float* row = to + r * to_step;
+    over_row(columns, [&](auto d, int64_t i) HWY_ATTR {
+      if (ahead != 0) hwy::Prefetch(row + ahead + i);
+      hn::StoreU(hn::LoadU(d, from + r * from_columns + i), d, row + i);
+    });
+  }
+}
+
 // Fills the chunk c of group g. turned: N·Q floats to work in.
 void share_group_chunk(const ScalarScan& s, const ScalarScanSizes& z, int64_t b, int64_t g, int64_t c,
                        float* memory, float* turned) {
-  const GroupChunk to(s, z, memory, b, g, c);
+  const ScalarScanGroupChunk to(s, z, memory, b, g, c);
   const int64_t steps = steps_of_chunk(s, c), row = b * s.T + c * s.chunk;
-  pack(steps, s.N, s.q + row * s.q_stride + g * s.N, s.q_stride, z.Q, z.N, to.q);
-  pack(steps, s.N, s.k + row * s.k_stride + g * s.N, s.k_stride, z.Q, z.N, to.k);
+  pack(steps, s.N, s.q + row * s.q_stride + g * s.N, s.q_stride, 0, z.Q, z.N, to.q);
+  pack(steps, s.N, s.k + row * s.k_stride + g * s.N, s.k_stride, 0, z.Q, z.N, to.k);
   turn(z.N, z.Q, to.k, z.N, turned, z.Q);
+  multiply({.rows = z.Q,
+            .columns = z.Q,
+            .a = {to.q, z.N, 1},
+            .b = {turned, z.Q},
+            .depth = s.N,
+            .out = to.products,
+            .out_step = z.Q});
+}
+
+HWY_INLINE void scale_row(int64_t n, float factor, const float* from, float* to) {
   const F d;
-  multiply({.rows = z.Q, .columns = z.Q, .a = {to.q, z.N, 1}, .b = {turned, z.Q}, .depth = s.N},
-           [&](int64_t i, int64_t j, V sum) HWY_ATTR { hn::Store(sum, d, to.products + i * z.Q + j); });
+  for (int64_t i = 0; i < n; i += kLanes)
+    hn::Store(hn::Mul(hn::Set(d, factor), hn::Load(d, from + i)), d, to + i);
 }
 
 // The decays of a head's chunk; s_i is the sum of the logarithms up to step i. Rows beyond the steps go on
@@ -280,6 +253,25 @@ struct ChunkDecay {
     const V log = hn::Add(hn::Sub(hn::Set(d, sum[i]), hn::Load(d, sum + first)),
                           hn::Sub(hn::Set(d, rest[i]), hn::Load(d, rest + first)));
     return hn::IfThenElseZero(past, Exp(d, hn::IfThenElseZero(past, log)));
+  }
+
+  // weighted_j = e^{s_Q − s_j} w_j v_j, rows of P.
+  void weigh_for_end(const ScalarScanSizes& z, const float* v, float* weighted) const {
+    for (int64_t j = 0; j < z.Q; ++j) scale_row(z.P, to_end[j] * weight[j], v + j * z.P, weighted + j * z.P);
+  }
+
+  // S' = e^{s_Q} S + Σ_j k_j weighted_jᵀ, [N][P]. from may be to.
+  void advance_state(const ScalarScanSizes& z, const ScalarScanGroupChunk& group, const float* weighted,
+                     int64_t steps, const float* from, float* to) const {
+    multiply({.rows = z.N,
+              .columns = z.P,
+              .a = {group.k, 1, z.N},
+              .b = {weighted, z.P},
+              .depth = steps,
+              .out = to,
+              .out_step = z.P,
+              .keep = whole,
+              .old = from});
   }
 };
 

@@ -75,78 +75,59 @@ void scalar_recurrence(const ScalarScan& s, int64_t b, int64_t h, float* y, floa
   for (; column < s.P; ++column) run_columns<1>(one, s, b, h, column, y, state_out);
 }
 
-// What a head's chunk is made of, beside what its group shares.
-struct HeadChunk {
-  float *M, *v, *weighted;  // [Q][Q], [Q][P], and e^{s_Q − s_j} w_j v_j
-  HeadChunk(const ScalarScanSizes& z, float* memory) : M(memory), v(M + z.Q * z.Q), weighted(v + z.Q * z.P) {}
+// What a head's chunk is made of, beside what its group shares, and the head's state.
+struct Work {
+  float *M, *v, *weighted, *y;  // [Q][Q], [Q][P], e^{s_Q − s_j} w_j v_j, [Q][P]
+  float* state;                 // [N][P]
+  Work(const ScalarScanSizes& z, float* memory)
+      : M(memory), v(M + z.Q * z.Q), weighted(v + z.Q * z.P), y(weighted + z.Q * z.P), state(y + z.Q * z.P) {}
 };
 
-void prepare_head_chunk(const ScalarScan& s, const ScalarScanSizes& z, int64_t row, int64_t steps, int64_t h,
-                        const ChunkDecay& decay, const GroupChunk& group, const HeadChunk& to) {
+void prepare_chunk(const ScalarScanSizes& z, int64_t rows, const ChunkDecay& decay,
+                   const ScalarScanGroupChunk& group, const Work& w) {
   const F d;
-  pack(steps, s.P, s.v + row * s.v_stride + h * s.P, s.v_stride, z.Q, z.P, to.v);
-  for (int64_t i = 0; i < z.Q; ++i) {
-    const auto factor = hn::Set(d, decay.to_end[i] * decay.weight[i]);
-    for (int64_t p = 0; p < z.P; p += kLanes)
-      hn::Store(hn::Mul(factor, hn::Load(d, to.v + i * z.P + p)), d, to.weighted + i * z.P + p);
+  decay.weigh_for_end(z, w.v, w.weighted);
+  for (int64_t i = 0; i < rows; ++i) {
     for (int64_t j = 0; j < triangle_columns(i); j += kLanes) {
       const auto product = hn::Mul(hn::Load(d, group.products + i * z.Q + j), hn::Load(d, decay.weight + j));
-      hn::Store(hn::Mul(decay.row(i, j), product), d, to.M + i * z.Q + j);
+      hn::Store(hn::Mul(decay.row(i, j), product), d, w.M + i * z.Q + j);
     }
-    to.M[i * z.Q + i] += decay.skip[i];
+    w.M[i * z.Q + i] += decay.skip[i];
   }
 }
 
-// Columns [column, column + lanes) of a row that has `width` of them.
-HWY_INLINE void store_part(V x, int64_t column, int64_t width, float* row) {
-  const F d;
-  if (column + kLanes <= width) return hn::StoreU(x, d, row + column);
-  HWY_ALIGN float part[kLanes];
-  hn::Store(x, d, part);
-  for (int64_t i = 0; column + i < width; ++i) row[column + i] = part[i];
-}
-
-// All chunks of head h of stream b. work: HeadChunk and a state.
+// All chunks of head h of stream b.
 void scalar_chunks(const ScalarScan& s, int64_t b, int64_t h, float* shared, float* y, float* state_out,
                    float* checkpoints, float* work) {
-  const F d;
   const ScalarScanSizes z(s);
-  const HeadChunk head(z, work);
-  float* state = head.weighted + z.Q * z.P;
-  const int64_t size = s.N * s.P;
-  pack(s.N, s.P, s.state_in + (b * s.heads + h) * size, s.P, z.N, z.P, state);
+  const Work w(z, work);
+  const int64_t size = s.N * s.P, head = (b * s.heads + h) * size, y_step = s.heads * s.P;
+  pack(s.N, s.P, s.state_in + head, s.P, 0, z.N, z.P, w.state);
   for (int64_t c = 0; c < z.chunks; ++c) {
     const int64_t steps = steps_of_chunk(s, c), row = b * s.T + c * s.chunk;
-    const GroupChunk group(s, z, shared, b, h / (s.heads / s.groups), c);
+    const int64_t ahead = c + 2 < z.chunks ? s.chunk : 0;
+    const ScalarScanGroupChunk group(s, z, shared, b, h / (s.heads / s.groups), c);
     const ChunkDecay decay(s, z.Q, row, steps, h);
-    prepare_head_chunk(s, z, row, steps, h, decay, group, head);
-    float* out = y + (row * s.heads + h) * s.P;
-    multiply({.rows = z.Q,
+    pack(steps, s.P, s.v + row * s.v_stride + h * s.P, s.v_stride, ahead * s.v_stride, z.Q, z.P, w.v);
+    const int64_t rows = (steps + kTileRows - 1) / kTileRows * kTileRows;
+    prepare_chunk(z, rows, decay, group, w);
+    multiply({.rows = rows,
               .columns = z.P,
               .a = {group.q, z.N, 1},
-              .b = {state, z.P},
+              .b = {w.state, z.P},
               .depth = s.N,
+              .out = w.y,
+              .out_step = z.P,
               .scale = decay.from_start,
               .triangle = Triangle::kUpToRow,
-              .a2 = {head.M, z.Q, 1},
-              .b2 = {head.v, z.P}},
-             [&](int64_t i, int64_t p, V sum) HWY_ATTR {
-               if (i < steps) store_part(sum, p, s.P, out + i * s.heads * s.P);
-             });
-    const auto whole = hn::Set(d, decay.whole);
-    float* kept = nullptr;
-    if (c + 1 == z.chunks)
-      kept = state_out + (b * s.heads + h) * size;
-    else if (checkpoints != nullptr)
-      kept = checkpoints + checkpoint_at(s, z, b, h, c + 1);
-    multiply({.rows = z.N, .columns = z.P, .a = {group.k, 1, z.N}, .b = {head.weighted, z.P}, .depth = steps},
-             [&](int64_t n, int64_t p, V sum) HWY_ATTR {
-               float* at = state + n * z.P + p;
-               const V after = hn::MulAdd(whole, hn::Load(d, at), sum);
-               hn::Store(after, d, at);
-               if (kept != nullptr && n < s.N) store_part(after, p, s.P, kept + n * s.P);
-             });
+              .a2 = {w.M, z.Q, 1},
+              .b2 = {w.v, z.P}});
+    unpack(steps, s.P, w.y, z.P, ahead * y_step, y + row * y_step + h * s.P, y_step);
+    decay.advance_state(z, group, w.weighted, steps, w.state, w.state);
+    if (checkpoints != nullptr && c + 1 < z.chunks && (c + 1) % kChunksOfCheckpoint == 0)
+      unpack(s.N, s.P, w.state, z.P, 0, checkpoints + checkpoint_at(s, z, b, h, c + 1), s.P);
   }
+  unpack(s.N, s.P, w.state, z.P, 0, state_out + head, s.P);
 }
 
 }  // namespace
@@ -174,7 +155,7 @@ int64_t scalar_scan_scratch(const ScalarScan& s) {
 }
 
 int64_t scalar_scan_checkpoint_size(const ScalarScan& s) {
-  return s.B * s.heads * (ScalarScanSizes(s).chunks - 1) * s.N * s.P;
+  return s.B * s.heads * checkpoints_of_head(ScalarScanSizes(s)) * s.N * s.P;
 }
 
 void scalar_scan_recurrence(const ScalarScan& s, float* y, float* state_out) {
@@ -189,7 +170,7 @@ void scalar_scan_forward(const ScalarScan& s, float* y, float* state_out, float*
   if (s.T < kScalarScanFewSteps) return scalar_scan_recurrence(s, y, state_out);
   check(s);
   const ScalarScanSizes z(s);
-  float* shared = aligned(scratch);
+  float* shared = aligned_scratch(scratch);
   const auto share = HWY_DYNAMIC_DISPATCH(share_group_chunk);
   for_scalar_scan_tasks(s, s.B * s.groups * z.chunks, [&](int64_t i) {
     thread_local Scratch memory;
@@ -199,7 +180,7 @@ void scalar_scan_forward(const ScalarScan& s, float* y, float* state_out, float*
   const auto chunks = HWY_DYNAMIC_DISPATCH(scalar_chunks);
   for_scalar_scan_tasks(s, s.B * s.heads, [&](int64_t i) {
     thread_local Scratch memory;
-    float* work = memory.get<float>(z.Q * (z.Q + 2 * z.P) + z.N * z.P);
+    float* work = memory.get<float>(z.Q * (z.Q + 3 * z.P) + z.N * z.P);
     chunks(s, i / s.heads, i % s.heads, shared, y, state_out, checkpoints, work);
   });
 }

@@ -51,7 +51,7 @@ struct ScalarScan {
 
 // floats of memory that forward works in; 0 for few steps.
 int64_t scalar_scan_scratch(const ScalarScan& scan);
-// floats of the states at the beginnings of chunks that forward keeps for backward; 0 for a single chunk.
+// floats of the states that forward keeps for backward, one for every few chunks.
 int64_t scalar_scan_checkpoint_size(const ScalarScan& scan);
 // y [B·T, heads·P] contiguous. By the recurrence for T < kScalarScanFewSteps, else by chunks. checkpoints may
 // be null (not recording); then state_out may equal state_in.
