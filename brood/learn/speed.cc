@@ -145,7 +145,6 @@ std::vector<double> time(Work& work, const SpeedSettings& settings) {
   return rates;
 }
 
-constexpr double kBackward = 2;  // operations of a backward pass, in forward passes: dx = dy·W and dW = dyᵀx
 constexpr double kUpdateBytes = 20;  // AdamW per weight: writes it, reads and writes two moments
 
 // Adds what a token costs to `speed`: T tokens share one reading of the weights.
@@ -155,7 +154,7 @@ void add_cost(const StepCost& cost, const SpeedSettings& settings, double T, dou
   const double passes = learns ? 2 : 1;  // the weights are read forward and backward
   speed.bytes_per_token =
       (passes * cost.weight_bytes + (learns ? kUpdateBytes * parameters : 0)) / T + cost.state_bytes;
-  speed.flops_per_token = cost.flops * (learns ? 1 + kBackward : 1);
+  speed.flops_per_token = cost.flops + (learns ? cost.backward_flops : 0);
 }
 
 double measure_limit(bool memory, double footprint, Precision precision) {
@@ -185,11 +184,11 @@ std::unique_ptr<Model> copy_with(const Model& model, const nlohmann::json& confi
   return copy;
 }
 
-double active_share(Model& model) {
+Awake probe(Model& model) {
   SpeedSettings settings;
   Reading reading(model, settings, kProbe);
   reading.step();
-  return awake(reading.activity).active;
+  return awake(reading.activity);
 }
 
 }  // namespace
@@ -207,7 +206,7 @@ std::unique_ptr<Model> with_activity(Model& model, double share, bool dense) {
   double threshold = 0.02 * std::sqrt(double(model.frame().d_model)) * normal_quantile(share);
   for (int i = 0; i < 3; ++i) {
     config["threshold"] = threshold;
-    const double measured = std::clamp(active_share(*copy_with(model, config)), 1e-6, 0.49);
+    const double measured = std::clamp(probe(*copy_with(model, config)).active, 1e-6, 0.49);
     threshold *= normal_quantile(share) / normal_quantile(measured);
   }
   config["threshold"] = threshold;
@@ -232,7 +231,8 @@ Speed measure_speed(Model& model, const SpeedSettings& settings) {
   const std::vector<double> rates = time(*work, settings);
 
   Speed speed;
-  speed.awake = awake(work->activity);
+  // Training does not count who is awake; its model, as it now is, tells.
+  speed.awake = what == What::kTrain ? probe(model) : awake(work->activity);
   speed.tokens_per_second = median(rates);
   std::vector<double> deviations;
   for (const double rate : rates) deviations.push_back(std::abs(rate - speed.tokens_per_second));

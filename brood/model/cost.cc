@@ -15,6 +15,15 @@ double touched(const Parameter& weight, const Awake& awake) {
   return 1;
 }
 
+// The same backward: a neuron that sleeps has no gradient, nor has its gate where the two do not meet.
+double touched_backward(const Parameter& weight, const Awake& awake) {
+  if (weight.name == "encoder") return awake.active;
+  if (weight.name == "encoder_v" || weight.name == "decoder") return awake.gated;
+  return 1;
+}
+
+constexpr double kBackward = 2;  // operations of a backward pass, in forward passes
+
 struct Traffic {
   double bytes = 0, flops = 0;
 };
@@ -54,12 +63,14 @@ StepCost step_cost(Model& model, Precision precision, int64_t position, const Aw
         w.name ==
         model.frame().embedding_name;  // one row of it is looked up, in f32, beside its use as a head
     const double row = table ? double(model.frame().d_model) : 0;
-    const double numbers = double(w.size()) * (w.open_uses - (table ? 1 : 0)) * touched(w, awake);
+    const double uses = double(w.size()) * (w.open_uses - (table ? 1 : 0));
+    const double numbers = uses * touched(w, awake);
     // A product has made its bf16 copy in the step above; other uses read f32.
     const bool half = precision == Precision::kBf16 && w.half_version == w.version;
     cost.weights += numbers + row;
     cost.weight_bytes += numbers * (half ? 2 : 4) + row * 4;
     cost.flops += 2 * numbers;
+    cost.backward_flops += kBackward * 2 * uses * touched_backward(w, awake);
   }
   cost.head_flops = 2 * double(model.frame().vocab_size) * double(model.frame().d_model);
   tape.start(false);  // forgets the recorded uses
@@ -68,6 +79,7 @@ StepCost step_cost(Model& model, Precision precision, int64_t position, const Aw
       const Traffic traffic = state_traffic(spec, position, awake);
       cost.state_bytes += traffic.bytes;
       cost.flops += traffic.flops;
+      cost.backward_flops += kBackward * traffic.flops;
     }
   }
   return cost;

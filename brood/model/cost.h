@@ -18,11 +18,12 @@ struct Awake {
 Awake awake(const Activity& activity);  // the means of what was counted; dense when nothing was
 
 struct StepCost {
-  double weight_bytes = 0;  // read by a forward step
-  double state_bytes = 0;   // read and written by it
-  double weights = 0;       // numbers behind weight_bytes
-  double flops = 0;         // of a forward step; multiply and add are two
-  double head_flops = 0;    // of them the head's: a prompt's steps but the last go without it
+  double weight_bytes = 0;    // read by a forward step
+  double state_bytes = 0;     // read and written by it
+  double weights = 0;         // numbers behind weight_bytes
+  double flops = 0;           // of a forward step; multiply and add are two
+  double backward_flops = 0;  // of its backward: of a product dx = dy·W and dW = dyᵀx
+  double head_flops = 0;      // of them the head's: a prompt's steps but the last go without it
   double bytes() const { return weight_bytes + state_bytes; }
 };
 

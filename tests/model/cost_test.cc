@@ -19,6 +19,10 @@ TEST(StepCost, CountsEachUseOfASharedWeight) {
   EXPECT_NEAR(dense.state_bytes, L * 2 * 4 * n * D, 1e-4 * dense.state_bytes);
   const StepCost sparse = step_cost(model, Precision::kF32, 0, {0.1, 0.02});
   EXPECT_DOUBLE_EQ(sparse.weights, D + L * (1 + 0.1 + 0.02) * n * D + V * D);
+  // A product's backward is two products, of the rows that have a gradient; so is the synapses'.
+  EXPECT_NEAR(dense.backward_flops, 2 * (dense.flops), 1e-9 * dense.flops);
+  const double synapses = sparse.flops - 2 * (sparse.weights - D);
+  EXPECT_NEAR(sparse.backward_flops, 2 * (2 * (L * (0.1 + 0.02 + 0.02) * n * D + V * D) + synapses), 1);
   EXPECT_NEAR(sparse.state_bytes, 0.19 * dense.state_bytes, 1e-4 * dense.state_bytes) << "rows move in pairs";
 }
 
