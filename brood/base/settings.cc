@@ -119,6 +119,11 @@ std::string Settings::text(const std::string& key, const std::string& default_va
   return remember(key, found->get<std::string>());
 }
 
+nlohmann::json Settings::any(const std::string& key, const nlohmann::json& default_value) {
+  const auto found = object_.find(key);
+  return remember(key, found == object_.end() ? default_value : *found);
+}
+
 bool Settings::has(const std::string& key) const { return object_.contains(key); }
 
 void Settings::finish() const {

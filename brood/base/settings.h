@@ -26,6 +26,12 @@ class Settings {
                      std::initializer_list<const char*> allowed);
   std::string text(const std::string& key, const std::string& default_value);
   bool has(const std::string& key) const;  // does not count as reading it
+  // The value as it is, for what is read in another way, by another Settings for example; then
+  // set_effective(key, ...) says what was understood.
+  nlohmann::json any(const std::string& key, const nlohmann::json& default_value);
+  void set_effective(const std::string& key, nlohmann::json value) { effective_[key] = std::move(value); }
+  // Refuses the value of a key that any() gave: "config: mixer is 3, but must be ...".
+  [[noreturn]] void refuse(const std::string& key, const std::string& wanted) const;
 
   void finish() const;  // throws Error naming a key that was never read, with the nearest known
   const nlohmann::json& effective() const { return effective_; }
@@ -34,7 +40,6 @@ class Settings {
  private:
   template <class T>
   T remember(const std::string& key, T value);
-  [[noreturn]] void refuse(const std::string& key, const std::string& wanted) const;
 
   nlohmann::json object_;
   nlohmann::json effective_;  // its keys are also the known ones

@@ -2,8 +2,8 @@
 // of one step is decoding; a long chunk is training or reading a prompt. A block file reads like its paper's
 // equations and names its source; it knows no SIMD, no files, no threads.
 //
-// To add an architecture: one file here that defines an `Architecture`, one line in registry.cc, one test,
-// one page.
+// To add an architecture: one file here that makes a mixer (or a feed, or whole layers), one line in
+// registry.cc, one test, one page.
 #pragma once
 
 #include <functional>
@@ -43,6 +43,8 @@ struct BlockContext {
   uint64_t dropout_seed;      // differs per step and layer
 };
 
+// A layer, or the half of one that stands between a norm and a sum: a mixer, which looks along time, or a
+// feed, which looks across channels.
 class Block {
  public:
   virtual ~Block() = default;
@@ -62,14 +64,35 @@ struct Frame {
 };
 
 struct Architecture {
-  const char* name;  // "mamba"
+  std::string name;  // "mamba"
   // Reads the keys it knows, makes the frame and says what it needs. Throws Error on impossible shapes.
-  Frame (*frame)(Settings&);
+  std::function<Frame(Settings&)> frame;
   // Makes the layers: adds parameters to the store (initialised from random) and returns one block a layer.
-  std::vector<std::unique_ptr<Block>> (*blocks)(Settings&, const Frame&, ParameterStore&, Random&);
+  std::function<std::vector<std::unique_ptr<Block>>(Settings&, const Frame&, ParameterStore&, Random&)>
+      blocks;
 };
 
 const std::vector<Architecture>& architectures();              // blocks/registry.cc
 const Architecture& find_architecture(std::string_view name);  // throws Error that lists the known ones
+
+// Where in a stack (blocks/stack.h) a mixer or a feed is wanted.
+struct Place {
+  int64_t layer, n_layer, d_model;
+  std::string prefix;  // of its parameters' names: "backbone.layers.3.mixer."
+  float norm_eps;
+  // Belongs to all places of one kind in this stack; empty at the first of them, which may leave something
+  // for the others there.
+  std::shared_ptr<void>& shared;
+};
+
+// A kind of mixer or feed. make reads the keys it knows and throws Error on impossible shapes. x is
+// normalised when it comes in; what goes out is added to the stream.
+struct Part {
+  std::string name;  // "mamba"
+  std::unique_ptr<Block> (*make)(Settings&, const Place&, ParameterStore&, Random&);
+};
+
+const std::vector<Part>& mixers();  // blocks/registry.cc
+const std::vector<Part>& feeds();
 
 }  // namespace brood

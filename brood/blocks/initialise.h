@@ -19,6 +19,9 @@ inline void initialise_normal(Parameter& p, Random& random, double stddev) {
   random.fill_normal(p.value.f32(), p.size(), float(stddev));
 }
 
+// Of maps that end in the stream, two a layer: the stream keeps its scale however deep the stack (GPT-2).
+inline double residual_stddev(int64_t n_layer) { return 0.02 / std::sqrt(2.0 * double(n_layer)); }
+
 inline void initialise_constant(Parameter& p, float value) {
   for (int64_t i = 0; i < p.size(); ++i) p.value.f32()[i] = value;
 }

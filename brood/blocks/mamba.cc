@@ -1,8 +1,8 @@
 // Mamba-1: Gu and Dao, "Mamba: Linear-Time Sequence Modeling with Selective State Spaces" (2023), section 3.
 // Shapes and names as in the public state-spaces/mamba repository; see docs/mamba.md for equation ↔ line.
 //
-//   x ← x + out_proj( y ∘ silu(z) )
-//   (u, z)    = in_proj( RMSNorm(x) )                       d_inner = expand·d_model each
+//   out       = out_proj( y ∘ silu(z) )                     added to the stream; x comes normalised
+//   (u, z)    = in_proj(x)                                  d_inner = expand·d_model each
 //   u         = silu( conv(u) )                             depthwise, causal, d_conv taps
 //   (δ, B, C) = x_proj(u)                                   dt_rank + d_state + d_state
 //   Δ         = softplus( dt_proj(δ) + dt_bias )
@@ -12,7 +12,6 @@
 #include <algorithm>
 #include <cmath>
 
-#include "brood/blocks/block.h"
 #include "brood/blocks/initialise.h"
 #include "brood/blocks/registry.h"
 #include "brood/kernels/selective_scan.h"
@@ -23,43 +22,38 @@ namespace {
 
 struct Shapes {
   int64_t d_model, d_inner, d_state, d_conv, dt_rank;
-  double dropout;
-  float norm_eps;
 };
 
-Shapes read_shapes(Settings& settings) {
+Shapes read_shapes(Settings& settings, int64_t d_model) {
   Shapes s;
-  s.d_model = settings.integer("d_model", 128, 1, 1 << 16);
+  s.d_model = d_model;
   s.d_inner = s.d_model * settings.integer("expand", 2, 1, 16);
   s.d_state = settings.integer("d_state", 16, 1, kernels::kScanMaxStates);
   s.d_conv = settings.integer("d_conv", 4, 2, 16);
   s.dt_rank = settings.integer("dt_rank", 0, 0, 1 << 16);
   if (s.dt_rank == 0) s.dt_rank = (s.d_model + 15) / 16;
-  s.dropout = settings.number("dropout", 0.0, 0.0, 0.95);
-  s.norm_eps = float(settings.number("norm_eps", 1e-5, 0.0, 1.0));
   return s;
 }
 
 class Mamba final : public Block {
  public:
-  Mamba(const Shapes& shapes, int64_t layer, int64_t n_layer, ParameterStore& store, Random& random)
+  Mamba(const Shapes& shapes, const Place& place, ParameterStore& store, Random& random)
       : shapes_(shapes),
-        norm_(add(store, layer, "norm.weight", {shapes.d_model})),
-        in_proj_(add(store, layer, "mixer.in_proj.weight", {2 * shapes.d_inner, shapes.d_model})),
-        conv_weight_(add(store, layer, "mixer.conv1d.weight", {shapes.d_inner, shapes.d_conv})),
-        conv_bias_(add(store, layer, "mixer.conv1d.bias", {shapes.d_inner})),
+        in_proj_(store.add(place.prefix + "in_proj.weight", {2 * shapes.d_inner, shapes.d_model})),
+        conv_weight_(store.add(place.prefix + "conv1d.weight", {shapes.d_inner, shapes.d_conv})),
+        conv_bias_(store.add(place.prefix + "conv1d.bias", {shapes.d_inner})),
         x_proj_(
-            add(store, layer, "mixer.x_proj.weight", {shapes.dt_rank + 2 * shapes.d_state, shapes.d_inner})),
-        dt_proj_(add(store, layer, "mixer.dt_proj.weight", {shapes.d_inner, shapes.dt_rank})),
-        dt_bias_(add(store, layer, "mixer.dt_proj.bias", {shapes.d_inner})),
-        a_log_(add(store, layer, "mixer.A_log", {shapes.d_inner, shapes.d_state})),
-        d_(add(store, layer, "mixer.D", {shapes.d_inner})),
-        out_proj_(add(store, layer, "mixer.out_proj.weight", {shapes.d_model, shapes.d_inner})),
+            store.add(place.prefix + "x_proj.weight", {shapes.dt_rank + 2 * shapes.d_state, shapes.d_inner})),
+        dt_proj_(store.add(place.prefix + "dt_proj.weight", {shapes.d_inner, shapes.dt_rank})),
+        dt_bias_(store.add(place.prefix + "dt_proj.bias", {shapes.d_inner})),
+        a_log_(store.add(place.prefix + "A_log", {shapes.d_inner, shapes.d_state})),
+        d_(store.add(place.prefix + "D", {shapes.d_inner})),
+        out_proj_(store.add(place.prefix + "out_proj.weight", {shapes.d_model, shapes.d_inner})),
         a_(Tensor::uninitialized({shapes.d_state, shapes.d_inner})) {
     conv_weight_.file_shape = {shapes.d_inner, 1, shapes.d_conv};
-    for (Parameter* p : {&norm_, &conv_bias_, &dt_bias_, &a_log_, &d_}) p->decays = false;
+    for (Parameter* p : {&conv_bias_, &dt_bias_, &a_log_, &d_}) p->decays = false;
     for (Parameter* p : {&dt_bias_, &a_log_, &d_}) p->scan = true;
-    initialise(n_layer, random);
+    initialise(place.n_layer, random);
   }
 
   std::vector<StateSpec> state() const override {
@@ -69,7 +63,7 @@ class Mamba final : public Block {
   Var forward(BlockContext& context, Var x) override {
     Tape& tape = context.tape;
     const int64_t d_inner = shapes_.d_inner, rank = shapes_.dt_rank, n = shapes_.d_state;
-    Var uz = linear(tape, rms_norm(tape, x, norm_, shapes_.norm_eps), in_proj_);
+    Var uz = linear(tape, x, in_proj_);
     Var u = tape.columns(uz, 0, d_inner), z = tape.columns(uz, d_inner, 2 * d_inner);
     u = causal_conv_silu(tape, u, conv_weight_, conv_bias_, context.chunk, context.state[0]);
     Var dbc = linear(tape, u, x_proj_);
@@ -77,18 +71,11 @@ class Mamba final : public Block {
     Var B = tape.columns(dbc, rank, rank + n), C = tape.columns(dbc, rank + n, rank + 2 * n);
     Var y = selective_scan(tape, u, delta, dt_bias_, a_log_, decay(), B, C, d_, z, context.chunk,
                            context.state[1]);
-    Var out = linear(tape, y, out_proj_);
-    if (context.chunk.training) out = dropout(tape, out, float(shapes_.dropout), context.dropout_seed);
-    return brood::add(tape, x, out);
+    return linear(tape, y, out_proj_);
   }
 
  private:
-  static Parameter& add(ParameterStore& store, int64_t layer, const char* name, const Shape& shape) {
-    return store.add(fmt::format("backbone.layers.{}.{}", layer, name), shape);
-  }
-
   void initialise(int64_t n_layer, Random& random) {
-    initialise_constant(norm_, 1.0f);
     initialise_uniform(in_proj_, shapes_.d_model, random);
     initialise_uniform(conv_weight_, shapes_.d_conv, random);
     initialise_uniform(conv_bias_, shapes_.d_conv, random);
@@ -115,36 +102,16 @@ class Mamba final : public Block {
   }
 
   Shapes shapes_;
-  Parameter &norm_, &in_proj_, &conv_weight_, &conv_bias_, &x_proj_, &dt_proj_, &dt_bias_, &a_log_, &d_,
-      &out_proj_;
+  Parameter &in_proj_, &conv_weight_, &conv_bias_, &x_proj_, &dt_proj_, &dt_bias_, &a_log_, &d_, &out_proj_;
   Tensor a_;
   uint64_t a_version_ = 0;
 };
 
 }  // namespace
 
-Frame mamba_frame(Settings& settings) {
-  const Shapes shapes = read_shapes(settings);
-  Frame frame;
-  frame.vocab_size = settings.integer("vocab_size", 256, 2, 1 << 20);
-  frame.d_model = shapes.d_model;
-  frame.n_layer = settings.integer("n_layer", 4, 1, 1024);
-  frame.tied_head = settings.flag("tie_embeddings", true);
-  frame.final_norm = Frame::Norm::kRms;
-  frame.norm_eps = shapes.norm_eps;
-  frame.embedding_name = "backbone.embedding.weight";
-  frame.final_norm_name = "backbone.norm_f.weight";
-  frame.head_name = "lm_head.weight";
-  return frame;
-}
-
-std::vector<std::unique_ptr<Block>> mamba_blocks(Settings& settings, const Frame& frame,
-                                                 ParameterStore& store, Random& random) {
-  const Shapes shapes = read_shapes(settings);
-  std::vector<std::unique_ptr<Block>> blocks;
-  for (int64_t i = 0; i < frame.n_layer; ++i)
-    blocks.push_back(std::make_unique<Mamba>(shapes, i, frame.n_layer, store, random));
-  return blocks;
+std::unique_ptr<Block> make_mamba(Settings& settings, const Place& place, ParameterStore& store,
+                                  Random& random) {
+  return std::make_unique<Mamba>(read_shapes(settings, place.d_model), place, store, random);
 }
 
 }  // namespace brood

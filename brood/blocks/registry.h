@@ -1,18 +1,22 @@
-// The architectures by name; one line each in registry.cc.
+// What the tables in registry.cc name; one line each.
 #pragma once
 
 #include "brood/blocks/block.h"
 
 namespace brood {
 
-#define BROOD_DECLARE_ARCHITECTURE(name) \
-  Frame name##_frame(Settings&);         \
-  std::vector<std::unique_ptr<Block>> name##_blocks(Settings&, const Frame&, ParameterStore&, Random&)
+// Whole layers.
+Frame bdh_frame(Settings&);
+std::vector<std::unique_ptr<Block>> bdh_blocks(Settings&, const Frame&, ParameterStore&, Random&);
 
-BROOD_DECLARE_ARCHITECTURE(bdh);
-BROOD_DECLARE_ARCHITECTURE(mamba);
-BROOD_DECLARE_ARCHITECTURE(transformer);
+// Halves of layers.
+#define BROOD_DECLARE_PART(name) \
+  std::unique_ptr<Block> make_##name(Settings&, const Place&, ParameterStore&, Random&)
 
-#undef BROOD_DECLARE_ARCHITECTURE
+BROOD_DECLARE_PART(attention);
+BROOD_DECLARE_PART(mamba);
+BROOD_DECLARE_PART(swiglu);
+
+#undef BROOD_DECLARE_PART
 
 }  // namespace brood

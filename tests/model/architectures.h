@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
@@ -23,6 +24,8 @@ inline const std::vector<TinyModel>& tiny_models() {
       {"bdh_decay",
        R"({"architecture":"bdh","vocab_size":17,"d_model":16,"n_layer":2,"n_head":2,"n_neuron":64,"decay":0.9})"},
       {"mamba", R"({"architecture":"mamba","vocab_size":17,"d_model":12,"n_layer":2,"d_state":5})"},
+      {"hybrid",
+       R"({"architecture":"stack","vocab_size":17,"d_model":12,"n_layer":2,"mixer":[{"type":"attention","n_head":2,"window":96},"mamba"],"feed":["swiglu","none"],"d_state":5})"},
       {"transformer",
        R"({"architecture":"transformer","vocab_size":17,"d_model":16,"n_layer":2,"n_head":2,"window":96})"},
       {"transformer_parallel",
@@ -43,7 +46,14 @@ inline std::vector<int32_t> random_tokens(int64_t n, int64_t vocab, uint64_t see
 inline void enlarge(Model& model, float factor = 4.0f) {
   for (Parameter& p : model.parameters().all()) {
     if (p.scan || !p.decays) continue;
-    for (int64_t i = 0; i < p.size(); ++i) p.value.f32()[i] *= factor;
+    double squares = 0;
+    for (int64_t i = 0; i < p.size(); ++i) squares += double(p.value.f32()[i]) * double(p.value.f32()[i]);
+    // Whatever an architecture begins with, no map is so small beside another that its gradient drowns in the
+    // rounding of finite differences.
+    const double rms = std::sqrt(squares / double(p.size()));
+    const double least = 1 / std::sqrt(double(p.value.shape()[p.value.shape().rank() - 1]));
+    const float scale = rms > 0 ? std::max(factor, float(least / rms)) : 1.0f;
+    for (int64_t i = 0; i < p.size(); ++i) p.value.f32()[i] *= scale;
     ++p.version;
   }
 }

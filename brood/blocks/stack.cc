@@ -1,0 +1,195 @@
+#include "brood/blocks/stack.h"
+
+#include <algorithm>
+#include <map>
+
+#include "brood/blocks/initialise.h"
+
+namespace brood {
+
+namespace {
+
+constexpr int64_t kMostLayers = 1024;
+
+class Layer final : public Block {
+ public:
+  // feed may be null; feed_norm is null when there is none or it shares the mixer's.
+  Layer(std::unique_ptr<Block> mixer, std::unique_ptr<Block> feed, Parameter& mixer_norm,
+        Parameter* feed_norm, float norm_eps, float dropout)
+      : mixer_(std::move(mixer)),
+        feed_(std::move(feed)),
+        mixer_norm_(mixer_norm),
+        feed_norm_(feed_norm),
+        norm_eps_(norm_eps),
+        dropout_(dropout),
+        mixer_states_(mixer_->state().size()) {}
+
+  std::vector<StateSpec> state() const override {
+    std::vector<StateSpec> specs = mixer_->state();
+    if (feed_) {
+      for (StateSpec& spec : feed_->state()) specs.push_back(std::move(spec));
+    }
+    return specs;
+  }
+
+  Var forward(BlockContext& context, Var x) override {
+    const Var n = norm(context, x, mixer_norm_);
+    x = add(context.tape, x, drop(context, part(context, *mixer_, n, 0, mixer_states_), 0));
+    if (!feed_) return x;
+    const Var m = feed_norm_ ? norm(context, x, *feed_norm_) : n;
+    return add(context.tape, x,
+               drop(context, part(context, *feed_, m, mixer_states_, context.state.size()), 1));
+  }
+
+ private:
+  Var norm(BlockContext& context, Var x, Parameter& weight) const {
+    return rms_norm(context.tape, x, weight, norm_eps_);
+  }
+
+  // Runs a half with its own states: [first, end).
+  static Var part(BlockContext& context, Block& half, Var x, size_t first, size_t end) {
+    BlockContext own = context;
+    own.state = context.state.subspan(first, end - first);
+    return half.forward(own, x);
+  }
+
+  Var drop(BlockContext& context, Var x, uint64_t which) const {
+    if (!context.chunk.training) return x;
+    return dropout(context.tape, x, dropout_, context.dropout_seed * 2 + which);
+  }
+
+  std::unique_ptr<Block> mixer_, feed_;
+  Parameter& mixer_norm_;
+  Parameter* feed_norm_;
+  const float norm_eps_, dropout_;
+  const size_t mixer_states_;
+};
+
+// The parts that one key of the configuration names, in turn over the layers.
+class Parts {
+ public:
+  Parts(Settings& settings, const char* key, const char* fixed, const std::vector<Part>& known,
+        bool may_be_none)
+      : settings_(settings), key_(key), known_(known), may_be_none_(may_be_none) {
+    nlohmann::json given = fixed;
+    if (may_be_none || !*fixed) given = settings.any(key, fixed);
+    if (given == "") fail("{}: the key \"{}\" is missing", settings.context(), key);
+    list_ = given.is_array();
+    if (!list_) given = nlohmann::json::array({given});
+    if (given.empty() || int64_t(given.size()) > kMostLayers) refuse();
+    for (nlohmann::json& one : given) turns_.push_back(read(std::move(one)));
+  }
+
+  bool any() const {
+    return std::any_of(turns_.begin(), turns_.end(), [](const Turn& turn) { return turn.part != nullptr; });
+  }
+  // Null where none is wanted.
+  std::unique_ptr<Block> make(const Place& place, ParameterStore& store, Random& random) {
+    Turn& turn = turns_[size_t(place.layer) % turns_.size()];
+    if (!turn.part) return nullptr;
+    return turn.part->make(turn.own ? *turn.own : settings_, place, store, random);
+  }
+  // What all places of the kind that stands at this layer share.
+  std::shared_ptr<void>& shared(int64_t layer) { return shared_[turns_[size_t(layer) % turns_.size()].part]; }
+
+  // When all layers are made: unknown keys are refused and what was understood is written down.
+  void finish() {
+    nlohmann::json effective = nlohmann::json::array();
+    bool any_own = false;
+    for (Turn& turn : turns_) {
+      if (turn.own) turn.own->finish(), any_own = true;
+      effective.push_back(turn.own ? turn.own->effective()
+                                   : nlohmann::json(turn.part ? turn.part->name : "none"));
+    }
+    if (any_own) settings_.set_effective(key_, list_ ? effective : effective[0]);
+  }
+
+ private:
+  struct Turn {
+    const Part* part;
+    std::unique_ptr<Settings> own;  // of a part given as an object
+  };
+
+  Turn read(nlohmann::json one) {
+    if (one.is_string()) return {find(one.get<std::string>()), nullptr};
+    if (!one.is_object()) refuse();
+    auto own = std::make_unique<Settings>(std::move(one), fmt::format("{}: {}", settings_.context(), key_));
+    const Part* part = find(own->text("type", ""));
+    return {part, std::move(own)};
+  }
+
+  const Part* find(const std::string& name) const {
+    if (may_be_none_ && name == "none") return nullptr;
+    for (const Part& part : known_)
+      if (part.name == name) return &part;
+    refuse();
+  }
+
+  [[noreturn]] void refuse() const {
+    std::string names = may_be_none_ ? "none" : "";
+    for (const Part& part : known_) names += (names.empty() ? "" : ", ") + part.name;
+    settings_.refuse(key_, "one of " + names + ", an object {\"type\": one of these, ...} or a list of such");
+  }
+
+  Settings& settings_;
+  const char* const key_;
+  const std::vector<Part>& known_;
+  const bool may_be_none_;
+  bool list_ = false;
+  std::vector<Turn> turns_;
+  std::map<const Part*, std::shared_ptr<void>> shared_;
+};
+
+Frame read_frame(Settings& settings, const Spelling& spelling) {
+  Frame frame;
+  frame.vocab_size = settings.integer("vocab_size", 256, 2, 1 << 20);
+  frame.d_model = settings.integer("d_model", 128, 1, 1 << 16);
+  frame.n_layer = settings.integer("n_layer", 4, 1, kMostLayers);
+  frame.tied_head = settings.flag("tie_embeddings", true);
+  frame.final_norm = Frame::Norm::kRms;
+  frame.norm_eps = float(settings.number("norm_eps", 1e-5, 0.0, 1.0));
+  frame.embedding_name = spelling.embedding;
+  frame.final_norm_name = spelling.final_norm;
+  frame.head_name = spelling.head;
+  return frame;
+}
+
+Parameter& add_norm(ParameterStore& store, const std::string& name, int64_t d_model) {
+  Parameter& weight = store.add(name, {d_model});
+  weight.decays = false;
+  initialise_constant(weight, 1.0f);
+  return weight;
+}
+
+}  // namespace
+
+Architecture stack(const char* name, const char* mixer, const char* feed, const Spelling& spelling) {
+  const auto frame = [spelling](Settings& settings) { return read_frame(settings, spelling); };
+  const auto blocks = [mixer, feed, spelling](Settings& settings, const Frame& frame, ParameterStore& store,
+                                              Random& random) {
+    const auto dropout = float(settings.number("dropout", 0.0, 0.0, 0.95));
+    Parts mixer_parts(settings, "mixer", mixer, mixers(), false);
+    Parts feed_parts(settings, "feed", feed, feeds(), true);
+    const bool parallel = feed_parts.any() && settings.flag("parallel", false);
+    std::vector<std::unique_ptr<Block>> layers;
+    for (int64_t i = 0; i < frame.n_layer; ++i) {
+      const std::string prefix = fmt::format("{}{}.", spelling.layer, i);
+      const auto place = [&](Parts& parts, const char* half) {
+        return Place{i, frame.n_layer, frame.d_model, prefix + half, frame.norm_eps, parts.shared(i)};
+      };
+      Parameter& mixer_norm = add_norm(store, prefix + spelling.mixer_norm, frame.d_model);
+      auto mixing = mixer_parts.make(place(mixer_parts, spelling.mixer), store, random);
+      Parameter* feed_norm = nullptr;
+      auto feeding = feed_parts.make(place(feed_parts, spelling.feed), store, random);
+      if (feeding && !parallel) feed_norm = &add_norm(store, prefix + spelling.feed_norm, frame.d_model);
+      layers.push_back(std::make_unique<Layer>(std::move(mixing), std::move(feeding), mixer_norm, feed_norm,
+                                               frame.norm_eps, dropout));
+    }
+    mixer_parts.finish();
+    feed_parts.finish();
+    return layers;
+  };
+  return {name, frame, blocks};
+}
+
+}  // namespace brood

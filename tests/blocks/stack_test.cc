@@ -1,0 +1,100 @@
+// Stacks: any mixer with any feed, mixed by a list; what a configuration says is what is built and kept.
+#include "brood/blocks/stack.h"
+
+#include <gtest/gtest.h>
+
+#include "brood/model/model.h"
+#include "tests/fixture/messages.h"
+
+namespace brood {
+namespace {
+
+using nlohmann::json;
+
+json parse(const std::string& text) { return json::parse(text); }
+
+bool has(const Model& model, const std::string& name) {
+  for (const Parameter& p : model.parameters().all())
+    if (p.name == name) return true;
+  return false;
+}
+
+TEST(Stack, AnyMixerGoesWithAnyFeed) {
+  for (const Part& mixer : mixers()) {
+    for (std::string feed : {"none", "swiglu"}) {
+      json config = {{"architecture", "stack"}, {"d_model", 16}, {"n_layer", 2},
+                     {"mixer", mixer.name},     {"feed", feed},  {"vocab_size", 20}};
+      const Model model(config);
+      EXPECT_EQ(has(model, "layers.1.feed_norm.weight"), feed != "none") << mixer.name;
+      EXPECT_TRUE(has(model, "layers.1.mixer_norm.weight")) << mixer.name;
+    }
+  }
+}
+
+TEST(Stack, AListIsRepeatedOverTheLayers) {
+  const Model model(
+      parse(R"({"architecture": "stack", "d_model": 16, "n_layer": 5, "feed": ["none", "swiglu"],
+      "mixer": ["mamba", "mamba", {"type": "attention", "n_head": 2, "window": 32}]})"));
+  for (int layer : {0, 1, 3, 4}) EXPECT_TRUE(has(model, fmt::format("layers.{}.mixer.A_log", layer)));
+  EXPECT_TRUE(has(model, "layers.2.mixer.q_proj.weight"));
+  for (int layer : {0, 2, 4}) EXPECT_FALSE(has(model, fmt::format("layers.{}.feed.up_proj.weight", layer)));
+  for (int layer : {1, 3}) EXPECT_TRUE(has(model, fmt::format("layers.{}.feed.up_proj.weight", layer)));
+}
+
+TEST(Stack, APartsOwnKeysStayItsOwn) {
+  const Model model(parse(R"({"architecture": "stack", "d_model": 16, "n_layer": 2, "d_state": 4,
+      "mixer": ["mamba", {"type": "mamba", "d_state": 7}]})"));
+  EXPECT_EQ(model.parameters().all().front().name, "embedding.weight");
+  const auto states = [&](int layer) {
+    for (const Parameter& p : model.parameters().all())
+      if (p.name == fmt::format("layers.{}.mixer.A_log", layer)) return p.value.shape()[1];
+    return int64_t(-1);
+  };
+  EXPECT_EQ(states(0), 4);
+  EXPECT_EQ(states(1), 7);
+}
+
+TEST(Stack, TheEffectiveConfigurationBuildsTheSame) {
+  const Model model(parse(R"({"architecture": "stack", "d_model": 16, "n_layer": 2,
+      "mixer": [{"type": "attention", "n_head": 2}, "mamba"], "feed": {"type": "swiglu", "d_ff": 24}})"));
+  EXPECT_EQ(model.config()["mixer"][0]["window"], 2048);
+  EXPECT_EQ(model.config()["mixer"][1], "mamba");
+  EXPECT_EQ(model.config()["feed"]["d_ff"], 24);
+  const Model again(model.config());
+  EXPECT_EQ(again.config(), model.config());
+  EXPECT_EQ(again.parameter_count(), model.parameter_count());
+}
+
+TEST(Stack, ParallelLayersShareANorm) {
+  const Model model(
+      parse(R"({"architecture": "transformer", "d_model": 16, "n_layer": 1, "parallel": true})"));
+  EXPECT_FALSE(has(model, "model.layers.0.post_attention_layernorm.weight"));
+  EXPECT_TRUE(has(model, "model.layers.0.mlp.up_proj.weight"));
+}
+
+TEST(Stack, MistakesAreNamed) {
+  const auto refused = [](const std::string& config, const std::string& named) {
+    try {
+      const Model model(parse(config));
+      ADD_FAILURE() << config;
+    } catch (const Error& error) {
+      expect_contains(error.what(), named);
+    }
+  };
+  refused(R"({"architecture": "stack"})", "\"mixer\" is missing");
+  refused(R"({"architecture": "stack", "mixer": "mambo"})",
+          "mixer is \"mambo\", but must be one of attention,");
+  refused(R"({"architecture": "stack", "mixer": "none"})", "mixer is \"none\"");
+  refused(R"({"architecture": "stack", "mixer": []})", "mixer is []");
+  refused(R"({"architecture": "stack", "mixer": 3})", "mixer is 3");
+  refused(R"({"architecture": "stack", "mixer": [["mamba"]]})", "mixer is");
+  refused(R"({"architecture": "stack", "mixer": {"d_state": 4}})", "mixer is");
+  refused(R"({"architecture": "stack", "mixer": {"type": "mamba", "d_stat": 4}})",
+          "did you mean \"d_state\"");
+  refused(R"({"architecture": "stack", "mixer": "mamba", "feed": "mamba"})", "feed is \"mamba\"");
+  refused(R"({"architecture": "stack", "mixer": "mamba", "parallel": true})", "unknown key \"parallel\"");
+  refused(R"({"architecture": "mamba", "mixer": "attention"})", "unknown key \"mixer\"");
+}
+
+}  // namespace
+}  // namespace brood
