@@ -143,10 +143,10 @@ int64_t rectify(const Runs& runs, int64_t D, const T* x, const NeuronWeights& en
     float* run = u + rows * begin;
     kernels::matmul(Order::kPlain, Order::kTransposed, rows, width, D, x, D, encoder.row<T>(begin), D, false,
                     run, width);
+    const int64_t first = runs.first(i);
     for (int64_t r = 0; r < rows; ++r)
-      for (int64_t t = runs.first(i); t < runs.last(i); ++t)
-        offset[t * (rows + 1) + r + 1] = uint32_t(kernels::relu_count(
-            tiling.width(t), threshold, run + r * width + tiling.begin[size_t(t)] - begin));
+      kernels::relu_count(runs.last(i) - first, &tiling.begin[size_t(first)], threshold, run + r * width,
+                          offset + first * (rows + 1) + r + 1, rows + 1);
   };
   parallel(runs.count(), task);
   int64_t awake = 0;
@@ -170,24 +170,26 @@ void pack(Tape& tape, const Runs& runs, int64_t n, const float* u, Arena& memory
     tile[0] = at;
     for (int64_t r = 0; r < rows; ++r) tile[r + 1] = at += X.all ? uint32_t(tiling.width(t)) : tile[r + 1];
   }
-  const auto pack_row = [&](int64_t i, int64_t t, int64_t r) {
-    const int64_t begin = tiling.begin[size_t(t)], width = tiling.width(t);
-    const float* from = u + rows * runs.begin(i) + r * runs.width(i) + begin - runs.begin(i);
-    const uint32_t to = offset[t * (rows + 1) + r];
-    if (X.all) {
-      std::memcpy(X.values.value() + to, from, size_t(width) * sizeof(float));
-      std::iota(index + to, index + to + width, uint32_t(begin));
-    } else {
-      kernels::pack_awake(width, from, uint32_t(begin), X.values.value() + to, index + to);
+  // Tiles [first, last) of run i.
+  const auto pack_part = [&](int64_t i, int64_t first, int64_t last) {
+    const int64_t begin = tiling.begin[size_t(first)];
+    for (int64_t r = 0; r < rows; ++r) {
+      const float* from = u + rows * runs.begin(i) + r * runs.width(i) + begin - runs.begin(i);
+      const uint32_t* to = offset + first * (rows + 1) + r;
+      if (!X.all) {
+        kernels::pack_awake(last - first, &tiling.begin[size_t(first)], from, to, rows + 1, X.values.value(),
+                            index);
+        continue;
+      }
+      for (int64_t t = first; t < last; ++t, to += rows + 1) {
+        const int64_t width = tiling.width(t), own = tiling.begin[size_t(t)];
+        std::memcpy(X.values.value() + *to, from + own - begin, size_t(width) * sizeof(float));
+        std::iota(index + *to, index + *to + width, uint32_t(own));
+      }
     }
   };
-  auto pack_run = [&](int64_t i) {
-    for (int64_t r = 0; r < rows; ++r)
-      for (int64_t t = runs.first(i); t < runs.last(i); ++t) pack_row(i, t, r);
-  };
-  auto pack_tile = [&](int64_t t) {
-    for (int64_t r = 0; r < rows; ++r) pack_row(0, t, r);
-  };
+  auto pack_run = [&](int64_t i) { pack_part(i, runs.first(i), runs.last(i)); };
+  auto pack_tile = [&](int64_t t) { pack_part(0, t, t + 1); };
   if (runs.count() > 1)
     parallel(runs.count(), pack_run);
   else

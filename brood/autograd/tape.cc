@@ -1,5 +1,8 @@
 #include "brood/autograd/tape.h"
 
+#include <algorithm>
+
+#include "brood/base/threads.h"
 #include "brood/kernels/activation.h"
 #include "brood/kernels/matmul.h"
 
@@ -18,6 +21,14 @@ const Bf16* half_rows(Arena& arena, const float* x, int64_t rows, int64_t cols, 
     for (int64_t r = 0; r < rows; ++r) kernels::convert(cols, x + r * stride, y + r * cols);
   }
   return y;
+}
+
+// By all threads: gradients of large matrices come from memory.
+void clear(int64_t n, float* x) {
+  constexpr int64_t kPiece = 1 << 16;
+  parallel((n + kPiece - 1) / kPiece, [&](int64_t i) {
+    std::memset(x + i * kPiece, 0, size_t(std::min(kPiece, n - i * kPiece)) * sizeof(float));
+  });
 }
 
 }  // namespace
@@ -59,7 +70,7 @@ void GradientSink::rows(Parameter& table, int64_t n, const int32_t* tokens, cons
 float* GradientSink::gradient(Parameter& w) {
   if (w.gradient.empty()) w.gradient = Tensor::uninitialized(w.value.shape());
   if (!w.gradient_open) {
-    w.gradient.fill_zero();
+    clear(w.size(), w.gradient.f32());
     w.gradient_open = true;
   }
   return w.gradient.f32();

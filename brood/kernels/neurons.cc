@@ -1,6 +1,7 @@
 #include "brood/kernels/neurons.h"
 
 #include <algorithm>
+#include <cmath>
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "brood/kernels/neurons.cc"
@@ -13,14 +14,15 @@ namespace brood::kernels::HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 using Tag = hn::ScalableTag<float>;
 
-int64_t ReluCount(int64_t n, float threshold, float* x) {
+uint32_t ReluCountTile(int64_t n, float threshold, float* x) {
   const Tag d;
   const int64_t lanes = int64_t(hn::Lanes(d));
   const auto zero = hn::Zero(d), least = hn::Set(d, threshold);
-  int64_t count = 0, i = 0;
+  uint32_t count = 0;
+  int64_t i = 0;
   for (; i + lanes <= n; i += lanes) {
     const auto v = hn::Max(hn::Sub(hn::LoadU(d, x + i), least), zero);
-    count += int64_t(hn::CountTrue(d, hn::Gt(v, zero)));
+    count += uint32_t(hn::CountTrue(d, hn::Gt(v, zero)));
     hn::StoreU(v, d, x + i);
   }
   for (; i < n; ++i) {
@@ -76,7 +78,7 @@ void GateBackward(int64_t n, const float* x, const float* y, float* dz, float* d
   }
 }
 
-int64_t PackAwake(int64_t n, const float* x, uint32_t first, float* value, uint32_t* index) {
+void PackTile(int64_t n, const float* x, uint32_t first, float* value, uint32_t* index) {
   const Tag d;
   const hn::RebindToUnsigned<Tag> du;
   const int64_t lanes = int64_t(hn::Lanes(d));
@@ -84,7 +86,6 @@ int64_t PackAwake(int64_t n, const float* x, uint32_t first, float* value, uint3
   for (; i + lanes <= n; i += lanes) {
     const auto v = hn::LoadU(d, x + i);
     const auto awake = hn::Gt(v, hn::Zero(d));
-    if (hn::AllFalse(d, awake)) continue;
     hn::CompressBlendedStore(v, awake, d, value + count);
     count += int64_t(hn::CompressBlendedStore(hn::Iota(du, first + uint32_t(i)), hn::RebindMask(du, awake),
                                               du, index + count));
@@ -94,7 +95,20 @@ int64_t PackAwake(int64_t n, const float* x, uint32_t first, float* value, uint3
     value[count] = x[i];
     index[count++] = first + uint32_t(i);
   }
-  return count;
+}
+
+void ReluCount(int64_t tiles, const int64_t* begin, float threshold, float* x, uint32_t* count,
+               int64_t stride) {
+  for (int64_t t = 0; t < tiles; ++t)
+    count[t * stride] = ReluCountTile(begin[t + 1] - begin[t], threshold, x + begin[t] - begin[0]);
+}
+
+void PackAwake(int64_t tiles, const int64_t* begin, const float* x, const uint32_t* offset, int64_t stride,
+               float* value, uint32_t* index) {
+  for (int64_t t = 0; t < tiles; ++t) {
+    const uint32_t at = offset[t * stride];
+    PackTile(begin[t + 1] - begin[t], x + begin[t] - begin[0], uint32_t(begin[t]), value + at, index + at);
+  }
 }
 
 // The entries before k, k + 1, ...; none before the list's first.
@@ -160,9 +174,9 @@ uint32_t RotateStep(const RowLists& lists, int64_t step, const float* value, con
 // The same backwards: entries [index, index_end) of the rotated list carry gradients.
 void RotateStepBackward(const RowLists& lists, int64_t step, const uint32_t* index, const uint32_t* index_end,
                         const float* drotated, const float* angles, int64_t angle_tile, float* dvalue) {
-  const hn::CappedTag<float, kRotaryPairs> d;
+  const hn::CappedTag<float, kRotaryPairs / 2> d;
   constexpr uint32_t kNeurons = 2 * kRotaryPairs;
-  const int64_t lanes = int64_t(hn::Lanes(d));
+  const int64_t lanes = int64_t(hn::Lanes(d)), pairs = std::min(kRotaryPairs, (lists.width + 1) / 2);
   const uint32_t end = lists.offset[step + 1], base = uint32_t(lists.base);
   for (uint32_t k = lists.offset[step]; k < end;) {
     const uint32_t tile = (lists.index[k] - base) / kNeurons, first = tile * kNeurons;
@@ -170,7 +184,7 @@ void RotateStepBackward(const RowLists& lists, int64_t step, const uint32_t* ind
     HWY_ALIGN float turned[kNeurons];
     for (; index < index_end && *index < first + kNeurons; ++index) spread[*index - first] = *drotated++;
     const float* angle = angles + tile * angle_tile;
-    for (int64_t i = 0; i < kRotaryPairs; i += lanes) {
+    for (int64_t i = 0; i < pairs; i += lanes) {
       hn::Vec<decltype(d)> even, odd;
       hn::LoadInterleaved2(d, spread + 2 * i, even, odd);
       const auto c = hn::LoadU(d, angle + i), s = hn::LoadU(d, angle + kRotaryPairs + i);
@@ -182,7 +196,7 @@ void RotateStepBackward(const RowLists& lists, int64_t step, const uint32_t* ind
   }
 }
 
-// One step of a tile without dropout. Returns the number of gated entries.
+// One step of a tile, before dropout. Returns the number of gated entries.
 uint32_t GateStep(uint32_t begin, uint32_t end, const uint32_t* from, const float* x, const float* y,
                   uint32_t* index, float* value, uint32_t* place) {
   const Tag d;
@@ -202,6 +216,58 @@ uint32_t GateStep(uint32_t begin, uint32_t end, const uint32_t* from, const floa
   return count;
 }
 
+#if HWY_TARGET == HWY_SCALAR
+
+void DropListed(uint32_t count, const uint32_t* index, uint64_t first, uint64_t seed, float rate,
+                float* value) {
+  for (uint32_t k = 0; k < count; ++k) value[k] *= dropout_factor(seed, first + index[k], rate);
+}
+
+#else
+
+// The low 64 bits of products. Few targets have them as an instruction; two 32-bit halves do.
+template <class V64>
+HWY_INLINE V64 Multiply(V64 a, uint64_t b) {
+  const hn::DFromV<V64> d;
+#if HWY_TARGET <= HWY_AVX3 && HWY_ARCH_X86
+  return hn::Mul(a, hn::Set(d, b));
+#else
+  const hn::Repartition<uint32_t, decltype(d)> halves;
+  const auto low = hn::BitCast(halves, hn::Set(d, b & 0xffffffffu)),
+             high = hn::BitCast(halves, hn::Set(d, b >> 32));
+  const auto a_low = hn::BitCast(halves, a), a_high = hn::BitCast(halves, hn::ShiftRight<32>(a));
+  const auto cross = hn::Add(hn::MulEven(a_low, high), hn::MulEven(a_high, low));
+  return hn::Add(hn::MulEven(a_low, low), hn::ShiftLeft<32>(cross));
+#endif
+}
+
+// value[k] *= dropout_factor(seed, first + index[k], rate), whole vectors at a time.
+void DropListed(uint32_t count, const uint32_t* index, uint64_t first, uint64_t seed, float rate,
+                float* value) {
+  const hn::ScalableTag<uint64_t> d;
+  const hn::Rebind<uint32_t, decltype(d)> places;
+  const hn::Rebind<int32_t, decltype(d)> draws;
+  const hn::Rebind<float, decltype(d)> values;
+  const uint32_t lanes = uint32_t(hn::Lanes(d));
+  // The 24 bits drawn are a whole number, below rate·2^24 where the entry is dropped.
+  const auto least = hn::Set(draws, int32_t(std::ceil(double(rate) * 0x1p24)));
+  const auto scale = hn::Set(values, 1.0f / (1.0f - rate));
+  const auto origin = hn::Set(d, first + 1);
+  for (uint32_t k = 0; k < count; k += lanes) {
+    const auto place = hn::Add(hn::PromoteTo(d, hn::LoadU(places, index + k)), origin);
+    auto h = hn::Add(Multiply(place, 0x9e3779b97f4a7c15ull), hn::Set(d, seed));
+    h = Multiply(hn::Xor(h, hn::ShiftRight<30>(h)), 0xbf58476d1ce4e5b9ull);
+    h = Multiply(hn::Xor(h, hn::ShiftRight<27>(h)), 0x94d049bb133111ebull);
+    h = hn::Xor(h, hn::ShiftRight<31>(h));
+    const auto drawn = hn::BitCast(draws, hn::TruncateTo(places, hn::ShiftRight<40>(h)));
+    const auto dropped = hn::RebindMask(values, hn::Lt(drawn, least));
+    const auto left = hn::Mul(hn::LoadU(values, value + k), scale);
+    hn::BlendedStore(hn::IfThenZeroElse(dropped, left), hn::FirstN(values, count - k), values, value + k);
+  }
+}
+
+#endif
+
 }  // namespace brood::kernels::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
 
@@ -216,9 +282,15 @@ HWY_EXPORT(PackAwake);
 HWY_EXPORT(RotateStep);
 HWY_EXPORT(RotateStepBackward);
 HWY_EXPORT(GateStep);
+HWY_EXPORT(DropListed);
 
-int64_t relu_count(int64_t n, float threshold, float* x) {
-  return HWY_DYNAMIC_DISPATCH(ReluCount)(n, threshold, x);
+void relu_count(int64_t tiles, const int64_t* begin, float threshold, float* x, uint32_t* count,
+                int64_t stride) {
+  HWY_DYNAMIC_DISPATCH(ReluCount)(tiles, begin, threshold, x, count, stride);
+}
+void pack_awake(int64_t tiles, const int64_t* begin, const float* x, const uint32_t* offset, int64_t stride,
+                float* value, uint32_t* index) {
+  HWY_DYNAMIC_DISPATCH(PackAwake)(tiles, begin, x, offset, stride, value, index);
 }
 void relu_mask(int64_t n, const float* x, float* dx) { HWY_DYNAMIC_DISPATCH(ReluMask)(n, x, dx); }
 int64_t gate_forward(int64_t n, const float* x, float* y, float* z) {
@@ -226,9 +298,6 @@ int64_t gate_forward(int64_t n, const float* x, float* y, float* z) {
 }
 void gate_backward(int64_t n, const float* x, const float* y, float* dz, float* dx) {
   HWY_DYNAMIC_DISPATCH(GateBackward)(n, x, y, dz, dx);
-}
-int64_t pack_awake(int64_t n, const float* x, uint32_t first, float* value, uint32_t* index) {
-  return HWY_DYNAMIC_DISPATCH(PackAwake)(n, x, first, value, index);
 }
 
 // The finaliser of splitmix64 (Steele, Lea and Flood 2014) over seed and place.
@@ -296,14 +365,16 @@ int64_t gate_lists(const RowLists& lists, const float* x, const float* y, const 
   gated.base = lists.base;
   gated.width = lists.width;
   const auto gate_step = HWY_DYNAMIC_DISPATCH(GateStep);
-  const bool plain = gating.dropout == 0 && !gating.all;
+  const auto drop = HWY_DYNAMIC_DISPATCH(DropListed);
   uint32_t count = 0;
   int64_t above = 0;
   for (int64_t r = 0; r < lists.rows; ++r) {
     gated.offset[r] = count;
-    if (plain) {
+    if (!gating.all) {
       const uint32_t added = gate_step(lists.offset[r], lists.offset[r + 1], lists.index, x, y,
                                        gated.index + count, gated.value + count, gated.place + count);
+      if (gating.dropout > 0)
+        drop(added, gated.index + count, gating.place(r), gating.seed, gating.dropout, gated.value + count);
       count += added;
       above += added;
       continue;
@@ -323,12 +394,15 @@ int64_t gate_lists(const RowLists& lists, const float* x, const float* y, const 
 
 void gate_lists_backward(const GatedTile& gated, const float* x, const float* y, const Gating& gating,
                          float* dvalue, float* dx) {
+  const auto drop = HWY_DYNAMIC_DISPATCH(DropListed);
   for (int64_t r = 0; r < gated.steps; ++r) {
-    for (uint32_t i = gated.offset[r]; i < gated.offset[r + 1]; ++i) {
+    const uint32_t begin = gated.offset[r], end = gated.offset[r + 1];
+    if (gating.dropout > 0)
+      drop(end - begin, gated.index + begin, gating.place(r), gating.seed, gating.dropout, dvalue + begin);
+    for (uint32_t i = begin; i < end; ++i) {
       const uint32_t k = gated.place[i];
-      const float dz = dvalue[i] * gating.factor(r, gated.index[i]);
-      dx[k] += dz * std::max(y[k], 0.0f);
-      dvalue[i] = y[k] > 0 ? dz * x[k] : 0.0f;
+      dx[k] += dvalue[i] * std::max(y[k], 0.0f);
+      dvalue[i] = y[k] > 0 ? dvalue[i] * x[k] : 0.0f;
     }
   }
 }

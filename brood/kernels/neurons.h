@@ -10,8 +10,6 @@ namespace brood::kernels {
 
 // ---- dense passes over n numbers -----------------------------------------------------------------------
 
-// x ← ReLU(x − threshold) in place; returns how many are above 0.
-int64_t relu_count(int64_t n, float threshold, float* x);
 // dx ← dx where x > 0, else 0.
 void relu_mask(int64_t n, const float* x, float* dx);
 // y ← ReLU(y) in place, z = x∘y; returns how many z are above 0 (x >= 0).
@@ -27,8 +25,14 @@ void drop_out(int64_t n, uint64_t seed, uint64_t first, float rate, float* x);
 
 // ---- lists -----------------------------------------------------------------------------------------------
 
-// Appends those of x[0..n) that are above 0 and their indices first + i; returns how many.
-int64_t pack_awake(int64_t n, const float* x, uint32_t first, float* value, uint32_t* index);
+// One step of several tiles that follow each other: tile t holds the neurons [begin[t], begin[t+1]), and x
+// begins at neuron begin[0].
+//   relu_count   x ← ReLU(x − threshold) in place; count[t·stride] receives how many of a tile are above 0
+//   pack_awake   those above 0 and their indices become the tile's list, from entry offset[t·stride] on
+void relu_count(int64_t tiles, const int64_t* begin, float threshold, float* x, uint32_t* count,
+                int64_t stride);
+void pack_awake(int64_t tiles, const int64_t* begin, const float* x, const uint32_t* offset, int64_t stride,
+                float* value, uint32_t* index);
 
 // Arrays of list entries are read and written in whole vectors: they have room for this many more.
 constexpr int64_t kListSlack = 128;
@@ -43,7 +47,8 @@ struct RotatedTile {
   RowLists lists() const { return {steps, offset, index, 0, width, false}; }
 };
 
-// lists: a tile that begins at neuron `in_head` of its head, a multiple of 64; its steps are rows first + r
+// lists: a tile that begins at neuron `in_head` of its head, a multiple of 64 (of 32 for tiles of 32 and
+// fewer); its steps are rows first + r
 // of the chunk. columns, when not null, receives the tile turned on its side, neuron-major:
 // columns[j·columns_stride + r] of the awake pairs; the caller has cleared it.
 void rotate_lists(const NeuronRotary& rotary, const RowLists& lists, const float* value, int64_t in_head,
@@ -59,8 +64,9 @@ struct Gating {
   float dropout = 0;  // rate
   uint64_t seed = 0;
   int64_t neurons = 0;  // of the layer: an entry's place for dropout is step·neurons + index
+  uint64_t place(int64_t step) const { return uint64_t(step) * uint64_t(neurons); }
   float factor(int64_t step, uint32_t neuron) const {
-    return dropout == 0 ? 1.0f : dropout_factor(seed, uint64_t(step) * uint64_t(neurons) + neuron, dropout);
+    return dropout == 0 ? 1.0f : dropout_factor(seed, place(step) + neuron, dropout);
   }
 };
 // The gated ones among the awake: offset and index as in lists; value is z, place the entry's place among the

@@ -323,10 +323,17 @@ TEST(Neurons, RectifyPackAndGate) {
     for (int64_t n = 0; n <= 70; ++n) {
       const std::vector<float> u = normal(random, n), w = normal(random, n), g = normal(random, n);
       std::vector<float> x = u, y = w, z(size_t(n) + 1), dz = g, dx(size_t(n), 0.5f), masked = g;
-      const int64_t awake = relu_count(n, 0.2f, x.data());
+      // Three tiles; their lists lie one after the other, each known by a number of its own of a table.
+      const std::vector<int64_t> begin = {1000, 1000 + n / 3, 1000 + n / 3, 1000 + n};
+      constexpr int64_t kStride = 2;
+      std::vector<uint32_t> count(3 * kStride), offset(3 * kStride);
+      relu_count(3, begin.data(), 0.2f, x.data(), count.data(), kStride);
+      for (size_t t = 1; t < 3; ++t)
+        offset[t * kStride] = offset[(t - 1) * kStride] + count[(t - 1) * kStride];
+      const int64_t awake = offset[2 * kStride] + count[2 * kStride];
       std::vector<float> value(size_t(n + kListSlack), 7.0f);
       std::vector<uint32_t> index(size_t(n + kListSlack), 7u);
-      ASSERT_EQ(pack_awake(n, x.data(), 1000, value.data(), index.data()), awake);
+      pack_awake(3, begin.data(), x.data(), offset.data(), kStride, value.data(), index.data());
       const int64_t gated = gate_forward(n, x.data(), y.data(), z.data());
       gate_backward(n, x.data(), y.data(), dz.data(), dx.data());
       relu_mask(n, x.data(), masked.data());
