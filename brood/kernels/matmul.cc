@@ -52,7 +52,9 @@ template <class T>
 void dot(int64_t M, int64_t N, int64_t K, const T* A, int64_t lda, const T* B, int64_t ldb, bool accumulate,
          float* C, int64_t ldc) {
   const int64_t row_bytes = K * int64_t(sizeof(T));
-  const bool threaded = N * row_bytes >= kThreadedBytes || 2 * M * N * K >= kThreadedFlops;
+  // A bf16 weight takes as long to widen and multiply as an f32 weight to read from a cache, and from memory
+  // one thread gets half of what two do: numbers count, not bytes.
+  const bool threaded = N * K * int64_t(sizeof(float)) >= kThreadedBytes || 2 * M * N * K >= kThreadedFlops;
   if (!threaded) return few_rows_dot(M, N, K, A, lda, B, ldb, accumulate, C, ldc);
   // A thread's tasks go as one: the loop prefetches the next rows, and must not take those of another thread
   // out of its cache.

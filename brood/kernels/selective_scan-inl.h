@@ -32,11 +32,11 @@ inline int64_t tiles_of_stream(const SelectiveScan& s) {
 }
 
 // Runs task(b, first channel, end) for every stream and every `channels` channels, by the pool where that
-// pays: below this many elements (B·T·C·N; some 0.2 ns each) a call is over before a second thread has
-// helped.
+// pays: below this many elements (B·T·C·N; some 0.2 ns each, several times that where a step of a large
+// model brings its states from memory) a call is over before a second thread has helped.
 template <class Task>
 void for_every_scan_task(const SelectiveScan& s, int64_t channels, const Task& task) {
-  constexpr int64_t kInlineElements = 100'000;
+  constexpr int64_t kInlineElements = 16'384;
   const int64_t per_stream = (s.C + channels - 1) / channels;
   auto one = [&](int64_t i) {
     const int64_t begin = i % per_stream * channels;
