@@ -26,6 +26,7 @@
 #endif
 
 #include "brood/base/error.h"
+#include "brood/base/float_mode.h"
 
 namespace brood {
 namespace {
@@ -120,6 +121,7 @@ struct ThreadPool::Impl {
   int64_t parts = 0;
   void* context = nullptr;
   Body body = nullptr;
+  FloatMode float_mode{};  // the caller's: the same numbers wherever a task runs
   std::atomic<bool> failed{false};
 
   std::atomic<bool> caller_asleep{false};
@@ -168,6 +170,7 @@ void ThreadPool::Impl::stop() {
 
 void ThreadPool::Impl::work(Slot& slot, int64_t part) {
   inside_region = true;  // whatever a worker runs is inside a region
+  FloatMode mode = brood::float_mode();
   const auto called = [&] { return (slot.ticket.load() & 1) == 0 || stopping.load(); };
   while (true) {
     if (!spin_until(may_spin, called)) {
@@ -179,6 +182,7 @@ void ThreadPool::Impl::work(Slot& slot, int64_t part) {
     if (stopping.load()) return;
     const uint64_t ticket = slot.ticket.load();
     if ((ticket & 1) != 0 || !slot.claim(ticket / 2)) continue;  // the caller took it
+    if (mode != float_mode) set_float_mode(mode = float_mode);
     run_part(part, slot.error);
     slot.done.store(ticket /
                     2);  // sequentially consistent, as is caller_asleep: one of the two sees the other
@@ -245,6 +249,7 @@ void ThreadPool::Impl::run(int64_t count, void* job_context, Body job_body) {
   parts = std::min<int64_t>(count, int64_t(slots.size()) + 1);
   context = job_context;
   body = job_body;
+  float_mode = brood::float_mode() & ~kFloatFlags;
   failed.store(false, std::memory_order_relaxed);
   for (int64_t part = 1; part < parts; ++part) open(*slots[size_t(part - 1)]);
   std::exception_ptr own;

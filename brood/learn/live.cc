@@ -5,6 +5,7 @@
 #include <utility>
 #include <vector>
 
+#include "brood/base/float_mode.h"
 #include "brood/base/json.h"
 #include "brood/learn/evaluate.h"
 
@@ -189,6 +190,7 @@ LiveLearner::~LiveLearner() = default;
 double LiveLearner::observe(std::span<const int32_t> tokens) {
   double cost = 0;
   Impl& s = *impl_;
+  const FlushDenormals no_denormals;
   const size_t chunk = size_t(s.settings.chunk);
   for (int32_t token : tokens) {
     s.pending.push_back(token);
@@ -200,6 +202,7 @@ double LiveLearner::observe(std::span<const int32_t> tokens) {
 
 double LiveLearner::flush() {
   Impl& s = *impl_;
+  const FlushDenormals no_denormals;
   double cost = 0;
   while (!s.pending.empty()) cost += s.score_and_learn(std::min(s.pending.size(), size_t(s.settings.chunk)));
   return cost;

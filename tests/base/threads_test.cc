@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "brood/base/error.h"
+#include "brood/base/float_mode.h"
 
 namespace brood {
 namespace {
@@ -92,6 +93,23 @@ TEST_P(Threads, TasksOfOneThreadAreContiguous) {
     EXPECT_TRUE(at_a_border) << i;
   }
   EXPECT_LT(borders, GetParam());
+}
+
+TEST_P(Threads, TasksRunInTheCallersFloatMode) {
+  volatile float tiny = 1e-30f;
+  std::vector<float> products(64);
+  const auto multiply = [&](int64_t i) { products[size_t(i)] = tiny * 1e-10f; };
+  const float denormal = tiny * 1e-10f;
+  ASSERT_GT(denormal, 0.0f);
+  for (int r = 0; r < 20; ++r) {
+    {
+      const FlushDenormals flush;
+      parallel(64, multiply);
+      EXPECT_EQ(products, std::vector<float>(64, kFlushDenormals != 0 ? 0.0f : denormal));
+    }
+    parallel(64, multiply);
+    EXPECT_EQ(products, std::vector<float>(64, denormal));
+  }
 }
 
 TEST_P(Threads, NestedRegionsRunInlineOnTheSameThread) {
