@@ -309,6 +309,7 @@ HWY_EXPORT(widen);
 void few_rows_dot(int64_t M, int64_t N, int64_t K, const float* A, int64_t lda, const float* B, int64_t ldb,
                   bool accumulate, float* C, int64_t ldc) {
   BROOD_ASSERT(M >= 1);
+  if (few_rows_lanes_dot(M, N, K, A, lda, B, ldb, accumulate, C, ldc)) return;
   HWY_DYNAMIC_DISPATCH(dot_f32)(M, N, K, A, lda, B, ldb, accumulate, C, ldc);
 }
 
