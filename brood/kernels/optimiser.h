@@ -22,10 +22,11 @@ void sgd(int64_t n, float lr, float decay, const float* g, float grad_scale, flo
 
 double squared_norm(int64_t n, const float* x);  // fixed order of summation
 
-// y[T,out] = x Wᵀ backward and update in one pass over W [out,in], for few rows (T <= 8):
+// y[T,out] = x Wᵀ backward and update in one pass over W [out,in], for few rows (T <= kMostRidingSteps):
 //   dx (+)= dy·W (W before the update; dx may be null; overwritten unless accumulate),   W ← W − lr·dyᵀx −
 //   lr·decay·W
 // Split over fixed blocks of W's rows (partial sums of dx in scratch, added in block order).
+constexpr int64_t kMostRidingSteps = 32;
 int64_t linear_backward_scratch(int64_t T, int64_t out, int64_t in);  // floats
 void linear_backward_sgd(int64_t T, int64_t out, int64_t in, const float* dy, const float* x, float lr,
                          float decay, float* w, float* dx, bool accumulate, float* scratch);

@@ -12,8 +12,9 @@ namespace {
 
 using kernels::Order;
 
-// Up to this many steps the fused pass over W wins; above it, products do, a block of rows at a time.
-constexpr int64_t kFusedSteps = 8;
+// The fused pass over W wins up to as many steps as it takes, and from some steps on for whole vectors of
+// columns only; elsewhere products do, a block of rows at a time.
+constexpr int64_t kFusedSteps = kernels::kMostRidingSteps, kFusedStepsOfAnyWidth = 8, kVectorColumns = 16;
 // Rows of W whose gradient is formed and used up at once: 64 rows of 256 floats are 64 KB, a small part of
 // L2.
 constexpr int64_t kBlockRows = 64;
@@ -38,7 +39,8 @@ void RidingOptimiser::linear(Parameter& w, int64_t T, const float* dy, int64_t l
     return;
   }
   const int64_t out = w.value.shape()[0], in = w.value.shape()[1];
-  if (T <= kFusedSteps && ldy == out && ldx == in && (!dx || lddx == in)) {
+  const bool fusible = T <= (in % kVectorColumns == 0 ? kFusedSteps : kFusedStepsOfAnyWidth);
+  if (fusible && ldy == out && ldx == in && (!dx || lddx == in)) {
     fused(w, T, dy, x, dx, accumulate, scratch);
   } else {
     if (dx)
@@ -53,6 +55,7 @@ void RidingOptimiser::linear(Parameter& w, int64_t T, const float* dy, int64_t l
 void RidingOptimiser::fused(Parameter& w, int64_t T, const float* dy, const float* x, float* dx,
                             bool accumulate, Arena& scratch) {
   const int64_t out = w.value.shape()[0], in = w.value.shape()[1];
+  const Arena::Mark mark = scratch.mark();  // the next matrix takes the same memory, still in the cache
   float* partial = scratch.floats(kernels::linear_backward_scratch(T, out, in));
   if (settings_.kind == OptimiserSettings::Kind::kAdamW) {
     ensure_moments(w);
@@ -63,6 +66,7 @@ void RidingOptimiser::fused(Parameter& w, int64_t T, const float* dy, const floa
     kernels::linear_backward_sgd(T, out, in, dy, x, float(learning_rate_), decay, w.value.f32(), dx,
                                  accumulate, partial);
   }
+  scratch.release(mark);
 }
 
 void RidingOptimiser::blocked(Parameter& w, int64_t T, const float* dy, int64_t ldy, const float* x,
@@ -73,6 +77,7 @@ void RidingOptimiser::blocked(Parameter& w, int64_t T, const float* dy, int64_t 
   const bool adam = settings_.kind == OptimiserSettings::Kind::kAdamW;
   if (adam) ensure_moments(w);
   const kernels::AdamW step = adamw_step(settings_, w, learning_rate_, steps_);
+  const Arena::Mark mark = scratch.mark();
   float* gradients = scratch.floats(tasks * kBlockRows * in);
   parallel(tasks, [&](int64_t task) {
     float* g = gradients + task * kBlockRows * in;
@@ -88,6 +93,7 @@ void RidingOptimiser::blocked(Parameter& w, int64_t T, const float* dy, int64_t 
       }
     }
   });
+  scratch.release(mark);
 }
 
 void RidingOptimiser::rows(Parameter& table, int64_t n, const int32_t* tokens, const float* dy) {

@@ -218,7 +218,7 @@ TEST(Optimiser, ReferenceGradients) {
 
 TEST(Optimiser, RidingSmallShapes) {
   for_every_target([] {
-    for (int64_t T = 1; T <= 8; ++T)
+    for (int64_t T : {1, 2, 3, 4, 5, 6, 7, 8, 15, 32})
       for (int64_t out : {1, 2, 3, 7, 8, 9, 17})
         for (int64_t in : {1, 2, 5, 15, 16, 17, 40}) {
           check_ride_sgd(Layer(T, out, in), (out + in) % 2 == 0);
@@ -230,7 +230,7 @@ TEST(Optimiser, RidingSmallShapes) {
 
 TEST(Optimiser, RidingLargeShapes) {
   for_every_target([] {
-    for (int64_t T : {1, 3, 8}) {
+    for (int64_t T : {1, 3, 8, 16, 31}) {
       check_ride_sgd(Layer(T, 128, 512), false);
       check_ride_sgd(Layer(T, 511, 129), true);
       check_ride_adamw(Layer(T, 512, 128), true);
@@ -243,20 +243,21 @@ TEST(Optimiser, RidingWithoutInputGradient) {
   for (const Layer& layer : {Layer(1, 9, 20), Layer(4, 200, 150)}) {
     const AdamW step = adamw_step(2);
     const Result sgd_full = ride_sgd(layer, 0, false), adamw_full = ride_adamw(layer, step, false);
-    Floats w = layer.w, m = layer.m, v = layer.v;
+    Floats w = layer.w, m = layer.m, v = layer.v, scratch = layer.scratch();
     linear_backward_sgd(layer.T, layer.out, layer.in, layer.dy.data(), layer.x.data(), 0.05f, 0, w.data(),
-                        nullptr, false, nullptr);
+                        nullptr, false, scratch.data());
     EXPECT_EQ(w, sgd_full.w);
     w = layer.w;
     linear_backward_adamw(layer.T, layer.out, layer.in, layer.dy.data(), layer.x.data(), step, w.data(),
-                          m.data(), v.data(), nullptr, false, nullptr);
+                          m.data(), v.data(), nullptr, false, scratch.data());
     EXPECT_EQ(w, adamw_full.w);
     EXPECT_EQ(v, adamw_full.v);
   }
 }
 
 TEST(Optimiser, SameForAnyThreads) {
-  for (const Layer& layer : {Layer(1, 512, 128), Layer(5, 301, 1001), Layer(8, 1024, 2100)})
+  for (const Layer& layer : {Layer(1, 512, 128), Layer(5, 301, 1001), Layer(8, 1024, 2100),
+                             Layer(16, 512, 128), Layer(32, 128, 256)})
     expect_same_for_threads([&] {
       const Result plain = ride_sgd(layer, 0.1f, true);
       const Result adam = ride_adamw(layer, adamw_step(4), false);
