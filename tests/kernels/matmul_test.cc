@@ -176,6 +176,39 @@ TYPED_TEST(Matmul, LongSumsAreSplitRight) {
   check_orders<TypeParam>(40, 5, 9000, 0, random);
 }
 
+// Shapes of which operands, or the result, are turned or copied, in one part and in several.
+TEST(MatmulTurned, EveryOrderInParts) {
+  Random random(8);
+  const Order P = Order::kPlain, Q = Order::kTransposed;
+  for (const bool accumulate : {false, true}) {
+    check<float>({P, Q, 20, 401, 250, 1, accumulate}, random);  // few rows: turned with the result
+    check<float>({P, Q, 192, 70, 193, 0, accumulate}, random);
+    check<float>({P, Q, 193, 203, 1030, 2, accumulate}, random);  // weights turned, two parts of the sums
+    check<float>({Q, P, 210, 150, 1030, 1, accumulate}, random);
+    check<float>({Q, Q, 203, 205, 1030, 0, accumulate}, random);
+    check<float>({P, P, 257, 512, 1030, 0, accumulate}, random);  // rows of B 2 KB apart
+    check<float>({Q, P, 260, 1536, 130, 0, accumulate}, random);
+  }
+}
+
+// However the work is shared out.
+TEST(MatmulTurned, SameBitsForAnyNumberOfThreads) {
+  const int before = ThreadPool::instance().size();
+  Random random(9);
+  const Order P = Order::kPlain, Q = Order::kTransposed;
+  for (const Case& c : {Case{P, Q, 20, 401, 250, 0, false}, Case{P, Q, 300, 203, 1030, 0, true},
+                        Case{Q, P, 300, 512, 1030, 0, true}, Case{P, P, 300, 1024, 300, 0, false}}) {
+    const Operands<float> o = make<float>(c, random);
+    ThreadPool::instance().resize(1);
+    const std::vector<float> alone = product(c, o);
+    for (const int threads : {2, 3, 5}) {
+      ThreadPool::instance().resize(threads);
+      EXPECT_EQ(product(c, o), alone) << c.text() << " with " << threads;
+    }
+  }
+  ThreadPool::instance().resize(before);
+}
+
 TYPED_TEST(Matmul, EmptyShapes) {
   Random random(5);
   for (const bool accumulate : {false, true}) {
