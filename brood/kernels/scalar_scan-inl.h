@@ -239,7 +239,8 @@ struct ChunkDecay {
     const auto end = hn::Set(d, sum[Q - 1]), end_rest = hn::Set(d, rest[Q - 1]);
     for (int64_t i = 0; i < Q; i += kLanes) {
       const auto at = hn::Load(d, sum + i), at_rest = hn::Load(d, rest + i);
-      hn::Store(Exp(d, at), d, from_start + i);
+      const V e = Exp(d, at);
+      hn::Store(hn::MulAdd(e, at_rest, e), d, from_start + i);  // e^rest is 1 + rest to the last bit
       hn::Store(Exp(d, hn::Add(hn::Sub(end, at), hn::Sub(end_rest, at_rest))), d, to_end + i);
     }
     whole = from_start[Q - 1];

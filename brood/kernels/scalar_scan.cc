@@ -96,25 +96,33 @@ void prepare_chunk(const ScalarScanSizes& z, int64_t rows, const ChunkDecay& dec
   }
 }
 
+// Whether a state is a buffer of whole tiles as it lies.
+bool usable_as_it_lies(const ScalarScan& s, const ScalarScanSizes& z, const float* state) {
+  return s.N == z.N && s.P == z.P && reinterpret_cast<uintptr_t>(state) % 64 == 0;
+}
+
 // All chunks of head h of stream b.
 void scalar_chunks(const ScalarScan& s, int64_t b, int64_t h, float* shared, float* y, float* state_out,
                    float* checkpoints, float* work) {
   const ScalarScanSizes z(s);
   const Work w(z, work);
-  const int64_t size = s.N * s.P, head = (b * s.heads + h) * size, y_step = s.heads * s.P;
-  pack(s.N, s.P, s.state_in + head, s.P, 0, z.N, z.P, w.state);
+  const int64_t head = (b * s.heads + h) * s.N * s.P, y_step = s.heads * s.P;
+  const bool direct = usable_as_it_lies(s, z, s.state_in + head) && usable_as_it_lies(s, z, state_out + head);
+  float* state = direct ? state_out + head : w.state;
+  const float* before = direct ? s.state_in + head : w.state;
+  if (!direct) pack(s.N, s.P, s.state_in + head, s.P, 0, z.N, z.P, w.state);
   for (int64_t c = 0; c < z.chunks; ++c) {
     const int64_t steps = steps_of_chunk(s, c), row = b * s.T + c * s.chunk;
     const int64_t ahead = c + 2 < z.chunks ? s.chunk : 0;
+    const int64_t rows = (steps + kTileRows - 1) / kTileRows * kTileRows;
     const ScalarScanGroupChunk group(s, z, shared, b, h / (s.heads / s.groups), c);
     const ChunkDecay decay(s, z.Q, row, steps, h);
     pack(steps, s.P, s.v + row * s.v_stride + h * s.P, s.v_stride, ahead * s.v_stride, z.Q, z.P, w.v);
-    const int64_t rows = (steps + kTileRows - 1) / kTileRows * kTileRows;
     prepare_chunk(z, rows, decay, group, w);
     multiply({.rows = rows,
               .columns = z.P,
               .a = {group.q, z.N, 1},
-              .b = {w.state, z.P},
+              .b = {before, z.P},
               .depth = s.N,
               .out = w.y,
               .out_step = z.P,
@@ -123,11 +131,12 @@ void scalar_chunks(const ScalarScan& s, int64_t b, int64_t h, float* shared, flo
               .a2 = {w.M, z.Q, 1},
               .b2 = {w.v, z.P}});
     unpack(steps, s.P, w.y, z.P, ahead * y_step, y + row * y_step + h * s.P, y_step);
-    decay.advance_state(z, group, w.weighted, steps, w.state, w.state);
+    decay.advance_state(z, group, w.weighted, steps, before, state);
+    before = state;
     if (checkpoints != nullptr && c + 1 < z.chunks && (c + 1) % kChunksOfCheckpoint == 0)
-      unpack(s.N, s.P, w.state, z.P, 0, checkpoints + checkpoint_at(s, z, b, h, c + 1), s.P);
+      unpack(s.N, s.P, state, z.P, 0, checkpoints + checkpoint_at(s, z, b, h, c + 1), s.P);
   }
-  unpack(s.N, s.P, w.state, z.P, 0, state_out + head, s.P);
+  if (!direct) unpack(s.N, s.P, state, z.P, 0, state_out + head, s.P);
 }
 
 }  // namespace

@@ -55,7 +55,7 @@ int64_t scalar_scan_scratch(const ScalarScan& scan);
 int64_t scalar_scan_checkpoint_size(const ScalarScan& scan);
 // y [B·T, heads·P] contiguous. By the recurrence for T < kScalarScanFewSteps, else by chunks. checkpoints may
 // be null (not recording); then state_out may equal state_in.
-constexpr int64_t kScalarScanFewSteps = 4;
+constexpr int64_t kScalarScanFewSteps = 5;
 void scalar_scan_forward(const ScalarScan& scan, float* y, float* state_out, float* checkpoints,
                          float* scratch);
 // The recurrence, whatever T. state_out may equal state_in.

@@ -1,5 +1,6 @@
 // The scalar scan against its double-precision reference in both forms, and the promises of the header (any
 // cut, any number of threads, every SIMD target).
+#include "brood/tensor/arena.h"
 #include "tests/kernels/scalar_scan_problem.h"
 #include "tests/kernels/targets.h"
 
@@ -111,6 +112,33 @@ TEST(ScalarScan, CutsThatChangeNoBit) {
       }
     });
   }
+}
+
+// States of whole tiles that begin where vectors do are worked on as they lie; the others are copied.
+TEST(ScalarScan, WhereAStateLiesChangesNoBit) {
+  const Problem p(draw_problem(19, {2, 150, 4, 2, 32, 48}));
+  const int64_t size = int64_t(p.state.size());
+  Arena arena;
+  float *in = arena.floats(size + 1), *out = arena.floats(size + 1);
+  for_every_target([&] {
+    Outputs at[2];
+    for (int64_t offset : {0, 1}) {
+      ScalarScan s = p.scan();
+      std::copy(p.state.begin(), p.state.end(), in + offset);
+      s.state_in = in + offset;
+      Outputs& to = at[offset] = forward(s);
+      Floats scratch(size_t(scalar_scan_scratch(s))), y(to.y.size());
+      scalar_scan_forward(s, y.data(), out + offset, to.checkpoints.data(), scratch.data());
+      ASSERT_EQ(y, to.y);
+      ASSERT_EQ(Floats(out + offset, out + offset + size), to.state);
+      scalar_scan_forward(s, y.data(), in + offset, nullptr, scratch.data());  // in place
+      ASSERT_EQ(y, to.y);
+      ASSERT_EQ(Floats(in + offset, in + offset + size), to.state);
+    }
+    ASSERT_EQ(at[0].y, at[1].y);
+    ASSERT_EQ(at[0].state, at[1].state);
+    ASSERT_EQ(at[0].checkpoints, at[1].checkpoints);
+  });
 }
 
 TEST(ScalarScan, ThreadsDoNotChangeABit) {
