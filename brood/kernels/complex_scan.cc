@@ -1,5 +1,7 @@
 // The scan of complex modes, forward and backward. A vector of channels goes through a tile of steps one mode
-// (or two) at a time: the mode's numbers stay in registers, y of the tile in the first-level cache.
+// (or two) at a time: the mode's numbers stay in registers, y of the tile in the first-level cache. A step or
+// three (decoding, live learning) meet every number once, so they go through memory in its own order, mode by
+// mode. Either way y adds up its modes in the same order.
 //
 // Backward, with g the gradient of h (z̄ is the conjugate):
 //
@@ -29,6 +31,9 @@ namespace brood::kernels {
 
 constexpr int64_t kSlot = 16;  // floats from one vector to the next, whatever its lanes
 constexpr int64_t kTile = kComplexCheckpoint;
+
+constexpr int64_t kFewSteps = 3;
+constexpr int64_t kFewStepsChannels = 256;  // of a task
 
 inline int64_t complex_tiles(const ComplexScan& s) { return (s.T + kTile - 1) / kTile; }
 
@@ -76,10 +81,10 @@ HWY_INLINE Complex<D> step(Complex<D> A, Complex<D> B, Complex<D> h, hn::Vec<D> 
           hn::MulAdd(A.re, h.im, hn::MulAdd(A.im, h.re, hn::Mul(B.im, u)))};
 }
 
-// K modes from n through the steps of a tile: h on to `to`, Re(C h) onto sums.
+// K modes from n through some steps: h on to `to`, Re(C h) onto sums, whose rows are sums_stride apart.
 template <int K, class D>
 HWY_INLINE void scan_modes(D d, const ComplexScan& s, int64_t row, int64_t steps, int64_t n, int64_t c,
-                           const float* from, float* to, float* sums) {
+                           const float* from, float* to, float* sums, int64_t sums_stride) {
   Complex<D> A[K], B[K], C[K], h[K];
   for (int k = 0; k < K; ++k) {
     A[k] = load(d, s, s.A, n + k, c);
@@ -89,14 +94,38 @@ HWY_INLINE void scan_modes(D d, const ComplexScan& s, int64_t row, int64_t steps
   }
   for (int64_t t = 0; t < steps; ++t) {
     const auto u = hn::LoadU(d, s.u.row(row + t) + c);
-    auto sum = hn::Load(d, sums + t * kSlot);
+    auto sum = hn::LoadU(d, sums + t * sums_stride);
     for (int k = 0; k < K; ++k) {
       h[k] = step(A[k], B[k], h[k], u);
       sum = hn::NegMulAdd(C[k].im, h[k].im, hn::MulAdd(C[k].re, h[k].re, sum));
     }
-    hn::Store(sum, d, sums + t * kSlot);
+    hn::StoreU(sum, d, sums + t * sums_stride);
   }
   for (int k = 0; k < K; ++k) store(d, s, h[k], to, n + k, c);
+}
+
+// y = 2 sum + D u
+template <class D>
+HWY_INLINE void write(D d, const ComplexScan& s, int64_t row, int64_t c, const float* sum_at, Rows y) {
+  const auto sum = hn::LoadU(d, sum_at), u = hn::LoadU(d, s.u.row(row) + c);
+  hn::StoreU(hn::MulAdd(hn::LoadU(d, s.D + c), u, hn::Add(sum, sum)), d, y.row(row) + c);
+}
+
+// At most kFewSteps steps of stream b, for at most kFewStepsChannels channels.
+void scan_few_steps(const ComplexScan& s, int64_t b, int64_t begin, int64_t end, Rows y, float* h_out) {
+  HWY_ALIGN float sums[kFewSteps * kFewStepsChannels];
+  std::fill_n(sums, kFewSteps * kFewStepsChannels, 0.0f);
+  const int64_t state = b * s.N * 2 * s.C, row = b * s.T;
+  for (int64_t n = 0; n < s.N; ++n) {
+    for_each_vector(begin, end, [&](auto d, int64_t c) HWY_ATTR {
+      scan_modes<1>(d, s, row, s.T, n, c, s.h_in + state, h_out + state, sums + c - begin, kFewStepsChannels);
+    });
+  }
+  for (int64_t t = 0; t < s.T; ++t) {
+    for_each_vector(begin, end, [&](auto d, int64_t c) HWY_ATTR {
+      write(d, s, row + t, c, sums + t * kFewStepsChannels + c - begin, y);
+    });
+  }
 }
 
 // All steps of stream b for the channels [begin, end).
@@ -115,14 +144,9 @@ void scan_forward(const ComplexScan& s, int64_t b, int64_t begin, int64_t end, R
           store(d, s, load(d, s, from, n, c), kept + kept_complex_state(s, b, tile), n, c);
       for (int64_t t = 0; t < steps; ++t) hn::Store(hn::Zero(d), d, sums + t * kSlot);
       int64_t n = 0;
-      for (; n + kModes <= s.N; n += kModes) scan_modes<kModes>(d, s, row, steps, n, c, from, h, sums);
-      for (; n < s.N; ++n) scan_modes<1>(d, s, row, steps, n, c, from, h, sums);
-      const auto skip = hn::LoadU(d, s.D + c);
-      for (int64_t t = 0; t < steps; ++t) {
-        const auto sum = hn::Load(d, sums + t * kSlot);
-        const auto u = hn::LoadU(d, s.u.row(row + t) + c);
-        hn::StoreU(hn::MulAdd(skip, u, hn::Add(sum, sum)), d, y.row(row + t) + c);
-      }
+      for (; n + kModes <= s.N; n += kModes) scan_modes<kModes>(d, s, row, steps, n, c, from, h, sums, kSlot);
+      for (; n < s.N; ++n) scan_modes<1>(d, s, row, steps, n, c, from, h, sums, kSlot);
+      for (int64_t t = 0; t < steps; ++t) write(d, s, row + t, c, sums + t * kSlot, y);
       from = h;
     }
   });
@@ -231,6 +255,7 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace brood::kernels {
 
+HWY_EXPORT(scan_few_steps);
 HWY_EXPORT(scan_forward);
 HWY_EXPORT(scan_backward);
 
@@ -238,8 +263,14 @@ int64_t complex_scan_kept_size(const ComplexScan& s) { return kept_complex_state
 
 void complex_scan_forward(const ComplexScan& s, Rows y, float* h_out, float* kept) {
   const bool pays = s.B * s.T * s.C * s.N >= 100'000;  // some 0.2 ns each
+  if (s.T <= kFewSteps) {
+    const auto few_steps = HWY_DYNAMIC_DISPATCH(scan_few_steps);
+    return for_every_channel_block(
+        s.B, s.C, kFewStepsChannels, pays,
+        [&](int64_t b, int64_t begin, int64_t end) { few_steps(s, b, begin, end, y, h_out); });
+  }
   const auto forward = HWY_DYNAMIC_DISPATCH(scan_forward);
-  for_every_channel_block(s.B, s.C, pays, [&](int64_t b, int64_t begin, int64_t end) {
+  for_every_channel_block(s.B, s.C, kChannelBlock, pays, [&](int64_t b, int64_t begin, int64_t end) {
     forward(s, b, begin, end, y, h_out, kept);
   });
 }
@@ -248,7 +279,7 @@ void complex_scan_backward(const ComplexScan& s, const float* kept, ConstRows dy
                            const ComplexScanGradients& gradients) {
   const bool pays = s.B * s.T * s.C * s.N >= 40'000;  // some 0.5 ns each
   const auto backward = HWY_DYNAMIC_DISPATCH(scan_backward);
-  for_every_channel_block(1, s.C, pays, [&](int64_t, int64_t begin, int64_t end) {
+  for_every_channel_block(1, s.C, kChannelBlock, pays, [&](int64_t, int64_t begin, int64_t end) {
     thread_local Scratch scratch;
     backward(s, begin, end, kept, dy, dh_out, gradients, scratch.get<float>(2 * s.N * kSlot));
   });

@@ -344,7 +344,7 @@ void backward_head(const DeltaHeadBackward& head) {
     take_tile(head, head.b * s.T + first, steps);
     for (int64_t p = 0; p < w.P; p += kBlock) {
       const int64_t count = std::min(kBlock, s.P - p);
-      if (count < kBlock || s.N < w.N) std::fill_n(w.trail, kBlock * w.N, 0.0f);
+      if (count < kBlock) std::fill_n(w.trail, kBlock * w.N, 0.0f);
       transpose<false>(s.N, count, start + p, s.P, w.trail, w.N);
       backward_block(w, steps, p);
     }

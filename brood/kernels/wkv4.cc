@@ -217,18 +217,18 @@ HWY_EXPORT(average_backward);
 int64_t wkv4_kept_size(const Wkv4& s) { return kept_wkv4_state(s, s.B, 1); }
 
 void wkv4_forward(const Wkv4& s, Rows y, float* s_out, float* kept) {
-  const bool pays = s.B * s.T * s.C >= 50'000;  // some 0.4 ns each
+  const bool pays = s.B * s.T * s.C >= 20'000;  // some 1 ns each
   const auto forward = HWY_DYNAMIC_DISPATCH(average_forward);
-  for_every_channel_block(s.B, s.C, pays, [&](int64_t b, int64_t begin, int64_t end) {
+  for_every_channel_block(s.B, s.C, kChannelBlock, pays, [&](int64_t b, int64_t begin, int64_t end) {
     forward(s, b, begin, end, y, s_out, kept);
   });
 }
 
 void wkv4_backward(const Wkv4& s, const float* kept, ConstRows dy, const float* ds_out,
                    const Wkv4Gradients& gradients) {
-  const bool pays = s.B * s.T * s.C >= 25'000;  // some 0.8 ns each
+  const bool pays = s.B * s.T * s.C >= 15'000;  // some 1.3 ns each
   const auto backward = HWY_DYNAMIC_DISPATCH(average_backward);
-  for_every_channel_block(1, s.C, pays, [&](int64_t, int64_t begin, int64_t end) {
+  for_every_channel_block(1, s.C, kChannelBlock, pays, [&](int64_t, int64_t begin, int64_t end) {
     backward(s, begin, end, kept, dy, ds_out, gradients);
   });
 }

@@ -237,6 +237,24 @@ TEST(DeltaScan, SharedInputsGetTheSum) {
     ASSERT_NEAR(both[i], apart[kK][i] + apart[kB][i] - 2 * kBefore, 4 * 0x1p-23 * (1 + std::abs(both[i])));
 }
 
+// A scan of numbers that are none leaves nothing behind for the next one, whose sizes fill no whole vectors.
+TEST(DeltaScan, NothingIsLeftOfADivergedScan) {
+  const auto run = [](const Shape& s, float poison) {
+    std::vector<Numbers> inputs = draw_inputs(s, 23);
+    for (Numbers& input : inputs)
+      for (double& x : input) x *= double(poison);
+    const Problem p(s, inputs);
+    const Floats dy(size_t(s.T * s.H * s.P), poison);
+    return backward(p.scan(), forward(p.scan(), true).kept, {dy.data(), s.H * s.P}, nullptr);
+  };
+  for (int64_t P : {5, 21}) {
+    const Shape small{1, 18, 1, 19, P, false}, large{1, 18, 1, 48, 64, false};
+    const std::vector<Floats> before = run(small, 1);
+    run(large, NAN);
+    EXPECT_EQ(run(small, 1), before);
+  }
+}
+
 TEST(DeltaScan, ThreadsDoNotChangeABit) {
   for (bool w_per_head : {false, true}) {
     const Shape s{2, 40, 5, 64, 40, w_per_head};
