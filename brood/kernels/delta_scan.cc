@@ -109,11 +109,17 @@ void copy_strip(D d, int64_t N, ConstState from, State to) {
 }
 
 // Rows lie H·N numbers apart, too far for the processor to guess the next one.
-HWY_INLINE void prefetch_keys(const DeltaScan& s, int64_t row, int64_t key_at) {
+HWY_INLINE void prefetch_row(const DeltaHead& head, int64_t row, int64_t key_at, int64_t value_at,
+                             int64_t values) {
+  const DeltaScan& s = head.scan;
   for (const ConstRows* rows : {&s.q, &s.k, &s.w, &s.a, &s.b}) {
     if (rows == &s.w && s.w_per_head) continue;
     const float* at = rows->row(row) + key_at;
     for (int64_t n = 0; n < s.N; n += 16) hwy::Prefetch(at + n);
+  }
+  for (int64_t p = 0; p < values; p += 16) {
+    hwy::Prefetch(s.v.row(row) + value_at + p);
+    hwy::Prefetch(head.y.row(row) + value_at + p);
   }
 }
 
@@ -132,6 +138,7 @@ void scan_strip(D d, const DeltaHead& head, int64_t p) {
   ConstState from = start;
   for (int64_t t = 0; t < s.T; ++t, ++row) {
     const bool last = t + 1 == s.T;
+    if (t + kAhead < s.T) prefetch_row(head, row + kAhead, key_at, value_at, K * lanes);
     if (head.kept != nullptr) {
       float* read = head.kept + kept_delta_read(s, row, head.h) + p;
       for (int j = 0; j < K; ++j) hn::StoreU(sa[j], d, read + j * lanes);

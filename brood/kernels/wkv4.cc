@@ -22,6 +22,7 @@
 // After foreach_target.h, which includes this file once per target.
 #include "brood/kernels/vector_loop-inl.h"
 #include "brood/kernels/vector_math-inl.h"
+#include "hwy/cache_control.h"
 #include "hwy/highway.h"
 
 #ifndef BROOD_KERNELS_WKV4_TILES_
@@ -83,6 +84,13 @@ HWY_INLINE void add_to(D d, V x, float* at) {
   hn::StoreU(hn::Add(hn::LoadU(d, at), x), d, at);
 }
 
+// Rows lie C numbers apart, too far for the processor to guess the next one.
+HWY_INLINE void prefetch_step(const Wkv4& s, int64_t row, int64_t c, const float* y) {
+  hwy::Prefetch(s.k.row(row) + c);
+  hwy::Prefetch(s.v.row(row) + c);
+  hwy::Prefetch(y);
+}
+
 // The average after a step; its weights are left in f.
 template <class D, class V = hn::Vec<D>>
 HWY_INLINE Average<V> advance(D d, Average<V> x, V decay, V k, V v, Weights<V>& f) {
@@ -102,6 +110,7 @@ void average_forward(const Wkv4& s, int64_t b, int64_t begin, int64_t end, Rows 
       if (kept != nullptr && t > 0 && t % kTile == 0)
         store(d, s, x, kept + kept_wkv4_state(s, b, t / kTile), c);
       const int64_t row = b * s.T + t;
+      if (t + kTile < s.T) prefetch_step(s, row + kTile, c, y.row(row + kTile) + c);
       const V k = hn::LoadU(d, s.k.row(row) + c), v = hn::LoadU(d, s.v.row(row) + c);
       const Weights<V> e = weigh(d, x.p, hn::Add(bonus, k));
       const V above = hn::MulAdd(e.old, x.a, hn::Mul(e.fresh, v));
@@ -120,14 +129,21 @@ struct Trace {
   HWY_ALIGN float y[kSlot], inverse[kSlot];  // inverse: 1 / (e1 b + e2)
 };
 
-// The steps of a tile again.
+// The steps of a tile again; the rows of the tile before are called for.
 template <class D>
-void recompute(D d, const Wkv4& s, int64_t row, int64_t steps, int64_t c, const float* start, Trace* traces) {
+void recompute(D d, const Wkv4& s, int64_t row, int64_t steps, int64_t c, const float* start, ConstRows dy,
+               const Wkv4Gradients& gradients, Trace* traces) {
   using V = hn::Vec<D>;
   const V decay = Exp(d, hn::LoadU(d, s.log_w + c)), bonus = hn::LoadU(d, s.u + c);
   Average<V> x = load(d, s, start, c);
   for (int64_t t = 0; t < steps; ++t) {
     Trace& trace = traces[t];
+    if (row % s.T != 0) {
+      const int64_t before = row + t - kTile;
+      prefetch_step(s, before, c, dy.row(before) + c);
+      if (gradients.k.data != nullptr) hwy::Prefetch(gradients.k.row(before) + c);
+      if (gradients.v.data != nullptr) hwy::Prefetch(gradients.v.row(before) + c);
+    }
     const V k = hn::LoadU(d, s.k.row(row + t) + c), v = hn::LoadU(d, s.v.row(row + t) + c);
     const Weights<V> e = weigh(d, x.p, hn::Add(bonus, k));
     const V inverse = hn::Div(hn::Set(d, 1.0f), hn::MulAdd(e.old, x.b, e.fresh));
@@ -188,7 +204,7 @@ void average_backward(const Wkv4& s, int64_t begin, int64_t end, const float* ke
       for (int64_t tile = wkv4_tiles(s) - 1; tile >= 0; --tile) {
         const int64_t row = b * s.T + tile * kTile, steps = std::min(kTile, s.T - tile * kTile);
         const float* start = tile == 0 ? s.s_in + state : kept + kept_wkv4_state(s, b, tile);
-        recompute(d, s, row, steps, c, start, traces);
+        recompute(d, s, row, steps, c, start, dy, gradients, traces);
         reverse(d, s, row, steps, c, traces, dy, gradients, g);
       }
       if (gradients.s_in == nullptr) continue;
