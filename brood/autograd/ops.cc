@@ -9,6 +9,7 @@
 #include "brood/kernels/matmul.h"
 #include "brood/kernels/norm.h"
 #include "brood/kernels/selective_scan.h"
+#include "brood/kernels/step_size.h"
 
 namespace brood {
 
@@ -61,15 +62,52 @@ Var linear(Tape& tape, Var x, Parameter& weight) {
   return y;
 }
 
-Var rms_norm(Tape& tape, Var x, Parameter& weight, float eps) {
-  BROOD_ASSERT(x.contiguous() && weight.size() == x.cols());
-  Var y = tape.make(x.rows(), x.cols(), true);
-  float* rstd = tape.recording() ? tape.arena().floats(x.rows()) : nullptr;
-  kernels::rms_norm_forward(x.rows(), x.cols(), x.value(), weight.value.f32(), eps, y.value(), rstd);
+Var block_linear(Tape& tape, Var x, Parameter& weight, int64_t channels) {
+  const int64_t c = x.cols() / channels, T = x.rows();
+  BROOD_ASSERT(channels * c == x.cols() && weight.size() == x.cols() * c);
+  Var y = tape.make(T, x.cols(), true);
+  for (int64_t i = 0; i < channels; ++i)
+    kernels::matmul(Order::kPlain, Order::kTransposed, T, c, c, x.value() + i * c, x.stride(),
+                    weight.value.f32() + i * c * c, c, false, y.value() + i * c, y.stride());
   tape.use(weight);
-  tape.record(y, [&tape, &weight, x, y, rstd] {
-    kernels::rms_norm_backward(x.rows(), x.cols(), x.value(), weight.value.f32(), rstd, tape.gradient(y),
-                               gradient_or_null(tape, x), tape.sink().gradient(weight));
+  tape.record(y, [&tape, &weight, x, y, channels, c, T] {
+    const float* dy = tape.gradient(y);
+    float *dw = tape.sink().gradient(weight), *dx = gradient_or_null(tape, x);
+    for (int64_t i = 0; i < channels; ++i) {
+      kernels::matmul(Order::kTransposed, Order::kPlain, c, c, T, dy + i * c, y.stride(), x.value() + i * c,
+                      x.stride(), true, dw + i * c * c, c);
+      if (dx)
+        kernels::matmul(Order::kPlain, Order::kPlain, T, c, c, dy + i * c, y.stride(),
+                        weight.value.f32() + i * c * c, c, true, dx + i * c, x.stride());
+    }
+    tape.sink().finished(weight);
+  });
+  return y;
+}
+
+Var rms_norm(Tape& tape, Var x, Parameter& weight, float eps) {
+  const int64_t rows = x.rows(), cols = x.cols(), parts = weight.size() / cols;
+  BROOD_ASSERT(x.contiguous() && weight.size() == parts * cols);
+  Var y = tape.make(rows, cols, true);
+  float* rstd = tape.recording() ? tape.arena().floats(rows) : nullptr;
+  if (parts == 1) {
+    kernels::rms_norm_forward(rows, cols, x.value(), weight.value.f32(), eps, y.value(), rstd);
+  } else {
+    for (int64_t r = 0; r < rows; ++r)
+      kernels::rms_norm_forward(1, cols, x.value() + r * cols, weight.value.f32() + r % parts * cols, eps,
+                                y.value() + r * cols, rstd ? rstd + r : nullptr);
+  }
+  tape.use(weight);
+  tape.record(y, [&tape, &weight, x, y, rstd, rows, cols, parts] {
+    const float *dy = tape.gradient(y), *w = weight.value.f32();
+    float *dx = gradient_or_null(tape, x), *dw = tape.sink().gradient(weight);
+    if (parts == 1) {
+      kernels::rms_norm_backward(rows, cols, x.value(), w, rstd, dy, dx, dw);
+    } else {
+      for (int64_t r = 0; r < rows; ++r)
+        kernels::rms_norm_backward(1, cols, x.value() + r * cols, w + r % parts * cols, rstd + r,
+                                   dy + r * cols, dx ? dx + r * cols : nullptr, dw + r % parts * cols);
+    }
     tape.sink().finished(weight);
   });
   return y;
@@ -116,6 +154,20 @@ Var mul(Tape& tape, Var a, Var b) {
   return y;
 }
 
+Var contiguous(Tape& tape, Var x) {
+  if (x.contiguous()) return x;
+  const int64_t rows = x.rows(), cols = x.cols();
+  Var y = tape.make(rows, cols, x.needs_gradient());
+  for (int64_t r = 0; r < rows; ++r)
+    std::memcpy(y.value() + r * cols, x.value() + r * x.stride(), size_t(cols) * sizeof(float));
+  tape.record(y, [&tape, x, y, rows, cols] {
+    float* dx = tape.gradient(x);
+    for (int64_t r = 0; r < rows; ++r)
+      kernels::add_to(cols, tape.gradient(y) + r * cols, dx + r * x.stride());
+  });
+  return y;
+}
+
 Var relu(Tape& tape, Var x) {
   BROOD_ASSERT(x.contiguous());
   Var y = tape.make(x.rows(), x.cols(), x.needs_gradient());
@@ -141,6 +193,32 @@ Var swiglu(Tape& tape, Var gate, Var up) {
   tape.record(y, [&tape, gate, up, y] {
     kernels::swiglu_backward(y.size(), gate.value(), up.value(), tape.gradient(y), tape.gradient(gate),
                              tape.gradient(up));
+  });
+  return y;
+}
+
+Var softplus(Tape& tape, Var x, Parameter& bias) {
+  BROOD_ASSERT(bias.size() == x.cols());
+  Var y = tape.make(x.rows(), x.cols(), true);
+  kernels::softplus(x.rows(), x.cols(), x.value(), x.stride(), bias.value.f32(), y.value());
+  tape.use(bias);
+  tape.record(y, [&tape, &bias, x, y] {
+    kernels::softplus_backward(x.rows(), x.cols(), x.value(), x.stride(), bias.value.f32(), tape.gradient(y),
+                               gradient_or_null(tape, x), tape.sink().gradient(bias));
+    tape.sink().finished(bias);
+  });
+  return y;
+}
+
+Var decay_rates(Tape& tape, Var x, Parameter& a_log) {
+  BROOD_ASSERT(x.contiguous() && a_log.size() == x.cols());
+  Var y = tape.make(x.rows(), x.cols(), true);
+  kernels::decay_rates(x.rows(), x.cols(), x.value(), a_log.value.f32(), y.value());
+  tape.use(a_log);
+  tape.record(y, [&tape, &a_log, x, y] {
+    kernels::decay_rates_backward(x.rows(), x.cols(), y.value(), a_log.value.f32(), tape.gradient(y),
+                                  gradient_or_null(tape, x), tape.sink().gradient(a_log));
+    tape.sink().finished(a_log);
   });
   return y;
 }

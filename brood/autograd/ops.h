@@ -29,13 +29,20 @@ struct StateVar {
 
 Var embedding(Tape& tape, std::span<const int32_t> tokens, Parameter& table);  // [rows, d], table [vocab, d]
 Var linear(Tape& tape, Var x, Parameter& weight);                              // x Wᵀ, weight [out, in]
+// x in channels of c = x.cols()/channels columns, each with a map of its own: weight [channels·c, c].
+Var block_linear(Tape& tape, Var x, Parameter& weight, int64_t channels);
+// weight [cols], or [n·cols]: row r is multiplied by its part r % n, which after Tape::folded is the group's
+// own.
 Var rms_norm(Tape& tape, Var x, Parameter& weight, float eps);
 Var layer_norm(Tape& tape, Var x, float eps = 1e-5f);  // no affine part
 Var add(Tape& tape, Var a, Var b);
 Var mul(Tape& tape, Var a, Var b);
+Var contiguous(Tape& tape, Var x);  // x itself, or a copy of what a view sees
 Var relu(Tape& tape, Var x);
 Var silu(Tape& tape, Var x);
 Var swiglu(Tape& tape, Var gate, Var up);
+Var softplus(Tape& tape, Var x, Parameter& bias);           // log(1 + e^{x + bias}), bias [cols]
+Var decay_rates(Tape& tape, Var x, Parameter& a_log);       // −e^{a_log}·x, a_log [cols]
 Var dropout(Tape& tape, Var x, float rate, uint64_t seed);  // rate 0: x itself
 
 // silu(conv(x)); weight [C, width], bias [C]; state [B, (width−1)·C]

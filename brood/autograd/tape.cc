@@ -115,6 +115,14 @@ Var Tape::columns(Var x, int64_t begin, int64_t end) {
                              end - begin, whole->stride, x.needs_gradient()});
 }
 
+Var Tape::folded(Var x, int64_t cols) {
+  BROOD_ASSERT(x.contiguous() && x.size() % cols == 0);
+  Node* whole = x.node()->whole ? x.node()->whole : x.node();
+  Node* node = arena_.allocate_array<Node>(1);
+  return Var(new (node) Node{x.value(), nullptr, whole, x.node()->offset, x.size() / cols, cols, cols,
+                             x.needs_gradient()});
+}
+
 void Tape::use(Parameter& w) {
   if (!recording_) return;
   if (w.open_uses++ == 0) used_.push_back(&w);

@@ -90,6 +90,9 @@ class Tape {
   Var make(int64_t rows, int64_t cols, bool needs_gradient);                        // uninitialised
   Var leaf(float* value, int64_t rows, int64_t cols, bool needs_gradient = false);  // memory of the caller's
   Var columns(Var x, int64_t begin, int64_t end);                                   // a view
+  // Another view: the same numbers, which must be contiguous, in rows of `cols`: head by head, for example,
+  // and back.
+  Var folded(Var x, int64_t cols);
 
   // Declares that a recorded operation uses w: call once per operation when recording.
   void use(Parameter& w);

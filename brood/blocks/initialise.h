@@ -1,6 +1,7 @@
 // The initialisations that papers ask for.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 
 #include "brood/autograd/parameter.h"
@@ -21,6 +22,12 @@ inline void initialise_normal(Parameter& p, Random& random, double stddev) {
 
 // Of maps that end in the stream, two a layer: the stream keeps its scale however deep the stack (GPT-2).
 inline double residual_stddev(int64_t n_layer) { return 0.02 / std::sqrt(2.0 * double(n_layer)); }
+
+// Mamba's step sizes at the start are log-uniform in [1e-3, 1e-1]: the bias under a softplus that gives one.
+inline float step_size_bias(Random& random) {
+  const double dt = std::max(1e-4, std::exp(random.uniform(std::log(1e-3), std::log(1e-1))));
+  return float(dt + std::log(-std::expm1(-dt)));
+}
 
 inline void initialise_constant(Parameter& p, float value) {
   for (int64_t i = 0; i < p.size(); ++i) p.value.f32()[i] = value;

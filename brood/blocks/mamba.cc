@@ -84,9 +84,7 @@ class Mamba final : public Block {
     initialise_uniform(out_proj_, shapes_.d_inner, random, 1.0 / std::sqrt(double(n_layer)));
     initialise_constant(d_, 1.0f);
     for (int64_t c = 0; c < shapes_.d_inner; ++c) {
-      // Δ at the start is log-uniform in [1e-3, 1e-1]; the bias is its inverse softplus.
-      const double dt = std::max(1e-4, std::exp(random.uniform(std::log(1e-3), std::log(1e-1))));
-      dt_bias_.value.f32()[c] = float(dt + std::log(-std::expm1(-dt)));
+      dt_bias_.value.f32()[c] = step_size_bias(random);
       for (int64_t n = 0; n < shapes_.d_state; ++n)
         a_log_.value.f32()[c * shapes_.d_state + n] = float(std::log(double(n + 1)));
     }

@@ -25,8 +25,8 @@ constexpr Spelling kLlama = {.embedding = "model.embed_tokens.weight",
 
 const std::vector<Part>& mixers() {
   static const std::vector<Part> all = {
-      {"attention", make_attention},
-      {"mamba", make_mamba},
+      {"attention", make_attention}, {"mamba", make_mamba},         {"mamba2", make_mamba2},
+      {"mcsd", make_mcsd},           {"retention", make_retention},
   };
   return all;
 }
@@ -42,6 +42,9 @@ const std::vector<Architecture>& architectures() {
   static const std::vector<Architecture> all = {
       {"bdh", bdh_frame, bdh_blocks},
       stack("mamba", "mamba", "none", kMamba),
+      stack("mamba2", "mamba2", "none", kMamba),
+      stack("mcsd", "mcsd", "swiglu", {}),
+      stack("retention", "retention", "swiglu", {}),
       stack("stack", "", "none", {}),
       stack("transformer", "attention", "swiglu", kLlama),
   };

@@ -15,6 +15,9 @@ std::vector<std::unique_ptr<Block>> bdh_blocks(Settings&, const Frame&, Paramete
 
 BROOD_DECLARE_PART(attention);
 BROOD_DECLARE_PART(mamba);
+BROOD_DECLARE_PART(mamba2);
+BROOD_DECLARE_PART(mcsd);
+BROOD_DECLARE_PART(retention);
 BROOD_DECLARE_PART(swiglu);
 
 #undef BROOD_DECLARE_PART

@@ -54,6 +54,42 @@ TEST(Ops, Embedding) {
   expect_gradients(store, [&](Tape& tape) { return weigh(tape, embedding(tape, tokens, table)); });
 }
 
+TEST(Ops, BlockLinear) {
+  ParameterStore store;
+  Random random(21);
+  Parameter& x = random_parameter(store, "x", {5, 12}, random);
+  Parameter& w = random_parameter(store, "w", {12, 4}, random);
+  expect_gradients(store,
+                   [&](Tape& tape) { return weigh(tape, block_linear(tape, as_input(tape, x), w, 3)); });
+}
+
+TEST(Ops, FoldedRowsAndNormsOfGroups) {
+  ParameterStore store;
+  Random random(22);
+  Parameter& x = random_parameter(store, "x", {5, 12}, random);
+  Parameter& shared = random_parameter(store, "shared", {4}, random);
+  Parameter& own = random_parameter(store, "own", {12}, random);
+  expect_gradients(store, [&](Tape& tape) {
+    Var in = as_input(tape, x);
+    Var y = rms_norm(tape, tape.folded(in, 4), shared, 1e-5f);
+    y = rms_norm(tape, y, own, 1e-5f);
+    return weigh(tape, mul(tape, tape.folded(y, 12), in));
+  });
+}
+
+TEST(Ops, StepSizesOfAViewAndTheirDecays) {
+  ParameterStore store;
+  Random random(23);
+  Parameter& x = random_parameter(store, "x", {5, 12}, random);
+  Parameter& bias = random_parameter(store, "bias", {3}, random);
+  Parameter& a_log = random_parameter(store, "a_log", {3}, random);
+  expect_gradients(store, [&](Tape& tape) {
+    Var in = as_input(tape, x);
+    Var dt = softplus(tape, tape.columns(in, 2, 5), bias);
+    return weigh(tape, mul(tape, decay_rates(tape, dt, a_log), contiguous(tape, tape.columns(in, 4, 7))));
+  });
+}
+
 class LinearRows : public ::testing::TestWithParam<int> {};
 
 TEST_P(LinearRows, LinearAndItsInput) {
