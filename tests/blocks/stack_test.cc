@@ -22,7 +22,7 @@ bool has(const Model& model, const std::string& name) {
 TEST(Stack, AnyMixerGoesWithAnyFeed) {
   for (const Part& mixer : mixers()) {
     for (std::string feed : {"none", "swiglu"}) {
-      json config = {{"architecture", "stack"}, {"d_model", 16}, {"n_layer", 2},
+      json config = {{"architecture", "stack"}, {"d_model", 32}, {"n_layer", 2},
                      {"mixer", mixer.name},     {"feed", feed},  {"vocab_size", 20}};
       const Model model(config);
       EXPECT_EQ(has(model, "layers.1.feed_norm.weight"), feed != "none") << mixer.name;
