@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <barrier>
 #include <chrono>
 #include <set>
 #include <stdexcept>
@@ -164,9 +165,10 @@ TEST(ThreadPoolSize, WorkIsReallySharedOut) {
   const int before = ThreadPool::instance().size();
   ThreadPool::instance().resize(3);
   std::vector<std::thread::id> ran_by(3);
+  std::barrier together(3);  // nobody goes on before three have come
   parallel(3, [&](int64_t i) {
     ran_by[size_t(i)] = std::this_thread::get_id();
-    std::this_thread::sleep_for(std::chrono::milliseconds(200));
+    together.arrive_and_wait();
   });
   EXPECT_EQ(std::set<std::thread::id>(ran_by.begin(), ran_by.end()).size(), 3u);
   ThreadPool::instance().resize(before);

@@ -3,6 +3,7 @@
 
 #include <cmath>
 
+#include "brood/base/threads.h"
 #include "brood/learn/optimiser.h"
 #include "tests/model/architectures.h"
 
@@ -58,6 +59,42 @@ TEST_P(Riding, EqualsAStepFromStoredGradients) {
       }
     }
   }
+}
+
+// A matrix of many rows is updated block by block, some blocks to a thread.
+TEST(RidingOptimiser, AMatrixOfSeveralBlocks) {
+  constexpr int64_t kOut = 200, kIn = 16, kSteps = 40;
+  const int before = ThreadPool::instance().size();
+  Random random(7);
+  std::vector<float> x(size_t(kSteps * kIn)), weights(size_t(kSteps * kOut));
+  random.fill_normal(x.data(), int64_t(x.size()), 1);
+  random.fill_normal(weights.data(), int64_t(weights.size()), 1);
+  for (auto kind : {OptimiserSettings::Kind::kSgd, OptimiserSettings::Kind::kAdamW}) {
+    const OptimiserSettings settings{
+        .kind = kind, .learning_rate = 1e-2, .eps = 1e-4, .weight_decay = 0.1, .clip = 0};
+    // Three steps; threads 0: gradients stored, then an update apart.
+    const auto after_steps = [&](int threads) {
+      ThreadPool::instance().resize(std::max(threads, 1));
+      ParameterStore store;
+      Parameter& w = store.add("w", {kOut, kIn});
+      Random(8).fill_normal(w.value.f32(), w.size(), 0.1f);
+      Optimiser optimiser(store, settings);
+      RidingOptimiser riding(settings);
+      Tape tape;
+      for (int step = 0; step < 3; ++step) {
+        tape.start(true, Precision::kF32, threads > 0 ? &riding : nullptr);
+        riding.begin_step(1e-2);
+        const Var y = linear(tape, tape.leaf(x.data(), kSteps, kIn), w);
+        tape.backward(mul(tape, y, tape.leaf(weights.data(), kSteps, kOut)));
+        if (threads == 0) optimiser.step(1e-2);
+      }
+      return std::vector<float>(w.value.f32(), w.value.f32() + w.size());
+    };
+    const auto expected = after_steps(0), one = after_steps(1);
+    for (size_t i = 0; i < one.size(); ++i) ASSERT_NEAR(one[i], expected[i], 2e-5) << i;
+    for (int threads : {2, 3}) EXPECT_EQ(after_steps(threads), one) << threads << " threads";
+  }
+  ThreadPool::instance().resize(before);
 }
 
 INSTANTIATE_TEST_SUITE_P(Tiny, Riding, ::testing::ValuesIn(testing::tiny_models()), testing::tiny_name);

@@ -136,19 +136,29 @@ TEST_P(EveryArchitecture, GradientsThroughACarriedState) {
       1.5e-2);
 }
 
+// Large enough that every operation is shared out among threads.
 TEST_P(EveryArchitecture, ThreadsDoNotChangeABit) {
-  const auto tokens = random_tokens(200, 17, 14), targets = random_tokens(200, 17, 15);
+  constexpr int64_t kStreams = 4, kSteps = 128;
+  auto config = nlohmann::json::parse(GetParam().json);
+  config["vocab_size"] = 256;
+  config["d_model"] = 128;
+  if (config.contains("n_neuron")) config["n_neuron"] = 1024;
+  if (config.contains("window")) config["window"] = kSteps;
+  const auto tokens = random_tokens(kStreams * kSteps, 256, 14),
+             targets = random_tokens(kStreams * kSteps, 256, 15);
   std::vector<std::vector<float>> results;
   const int before = ThreadPool::instance().size();
   for (int threads : {1, 2, 3}) {
     ThreadPool::instance().resize(threads);
-    Model model(nlohmann::json::parse(GetParam().json), 3);
-    State state = model.make_state(4);
+    Model model(config, 3);
+    State state = model.make_state(kStreams);
     Tape tape;
     tape.start(true);
-    Var loss = cross_entropy(tape, model.forward(tape, state, tokens, 4, 50), targets);
+    Var loss = cross_entropy(tape, model.forward(tape, state, tokens, kStreams, kSteps), targets);
     tape.backward(loss);
     std::vector<float> all(loss.value(), loss.value() + loss.size());
+    for (const StateTensor& t : state.tensors)
+      all.insert(all.end(), t.value.f32(), t.value.f32() + t.value.size());
     for (Parameter& p : model.parameters().all())
       all.insert(all.end(), p.gradient.f32(), p.gradient.f32() + p.size());
     results.push_back(all);
