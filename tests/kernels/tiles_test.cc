@@ -53,23 +53,23 @@ TEST(Tiles, SmallShapes) {
   for_every_target([] {
     for (int64_t M = 1; M <= 9; ++M)
       for (int64_t N = 1; N <= 9; ++N)
-        for (int64_t K = 1; K <= 6; ++K) check_orders(M, N, K, (M + N + K) % 3);
+        for (int64_t K = 1; K <= 5; K += 2) check_orders(M, N, K, (M + N + K) % 3);
   });
 }
 
 TEST(Tiles, BordersOfVectorsTilesAndPanels) {
   for_every_target([] {
-    for (const int64_t M : {1, 7, 8, 9, 31, 33})
-      for (const int64_t N : {15, 16, 17, 32, 33, 65})
-        for (const int64_t K : {1, 5, 63, 64, 65, 255, 257}) check_orders(M, N, K, 1);
+    for (const int64_t M : {1, 8, 17, 33})
+      for (const int64_t N : {15, 16, 33})
+        for (const int64_t K : {1, 64, 65}) check_orders(M, N, K, 1);
   });
 }
 
 TEST(Tiles, LargeShapes) {
   for_every_target([] {
-    check_orders(70, 130, 600, 3);
-    check_orders(3, 40, 5000, 0);
-    check_orders(200, 5, 1100, 2);
+    check_orders(35, 66, 600, 3);
+    check_orders(3, 40, 2000, 0);
+    check_orders(70, 5, 1100, 2);
   });
 }
 
