@@ -25,12 +25,30 @@ void need_rms_norm(Settings& s) {
     fail("{}: rms_norm is false, but only Mamba with RMSNorm is known", s.context());
 }
 
+// pathwaycom/bdh: BDHConfig, whose fields these are; the type is ours, since the repository stores none.
+json from_bdh(const json& config, const std::string& context) {
+  Settings s(config, context);
+  s.text("model_type", "");
+  const int64_t d_model = s.integer("n_embd", 256, 1, kMost);
+  const json translated = {{"architecture", "bdh"},
+                           {"vocab_size", s.integer("vocab_size", 256, 2, kMost)},
+                           {"d_model", d_model},
+                           {"n_layer", s.integer("n_layer", 6, 1, kMost)},
+                           {"n_head", s.integer("n_head", 4, 1, kMost)},
+                           {"n_neuron", d_model * s.integer("mlp_internal_dim_multiplier", 128, 1, kMost)},
+                           {"dropout", s.number("dropout", 0.1, 0, 0.95)}};
+  s.finish();
+  return translated;
+}
+
 // transformers: MambaConfig. Settings::finish is not called: such a file says much that does not concern us.
 json from_hugging_face(const json& config, const std::string& context) {
   Settings s(config, context);
   const std::string type = s.text("model_type", "");
+  if (type == "bdh") return from_bdh(config, context);
   if (type != "mamba")
-    fail("{}: model_type is {}, but only \"mamba\" (Mamba-1) can be imported", context, shown(type));
+    fail("{}: model_type is {}, but only \"mamba\" (Mamba-1) and \"bdh\" can be imported", context,
+         shown(type));
   need_rms_norm(s);
   s.choice("hidden_act", "silu", {"silu", "swish"});
   if (s.flag("use_bias", false))

@@ -121,6 +121,15 @@ TEST(PublicConfig, TranslatesMamba) {
   EXPECT_EQ(original["vocab_size"], 253);
   const json own = {{"architecture", "x"}, {"model_type", "mamba"}};
   EXPECT_EQ(import_config(own, "c"), own);
+  const json hatchling = {{"model_type", "bdh"},
+                          {"n_layer", 3},
+                          {"n_embd", 32},
+                          {"n_head", 2},
+                          {"mlp_internal_dim_multiplier", 8}};
+  const json translated = import_config(hatchling, "c");
+  EXPECT_EQ(translated["n_neuron"], 256);
+  EXPECT_EQ(translated["d_model"], 32);
+  EXPECT_EQ(translated["vocab_size"], 256);
 }
 
 TEST(PublicConfig, RefusesVariants) {
