@@ -33,6 +33,7 @@ const std::vector<Part>& mixers() {
 
 const std::vector<Part>& feeds() {
   static const std::vector<Part> all = {
+      {"relu2", make_relu2},
       {"swiglu", make_swiglu},
   };
   return all;

@@ -25,6 +25,16 @@ void need_rms_norm(Settings& s) {
     fail("{}: rms_norm is false, but only Mamba with RMSNorm is known", s.context());
 }
 
+// Mamba-2 may clamp its step sizes; checkpoints say [0, inf], which JSON spells in several ways, or nothing.
+void need_no_limit(const json& config, const std::string& key, const std::string& context) {
+  if (!config.contains(key) || config[key].is_null()) return;
+  const json& limit = config[key];
+  const bool none = limit.is_array() && limit.size() == 2 && limit[0].is_number() && limit[0] == 0 &&
+                    (!limit[1].is_number() || limit[1].get<double>() > 1e9);
+  if (!none)
+    fail("{}: {} is {}, but only Mamba-2 with unlimited step sizes is known", context, key, shown(limit));
+}
+
 // pathwaycom/bdh: BDHConfig, whose fields these are; the type is ours, since the repository stores none.
 json from_bdh(const json& config, const std::string& context) {
   Settings s(config, context);
@@ -46,8 +56,8 @@ json from_hugging_face(const json& config, const std::string& context) {
   Settings s(config, context);
   const std::string type = s.text("model_type", "");
   if (type == "bdh") return from_bdh(config, context);
-  if (type != "mamba")
-    fail("{}: model_type is {}, but only \"mamba\" (Mamba-1) and \"bdh\" can be imported", context,
+  if (type != "mamba" && type != "mamba2")
+    fail("{}: model_type is {}, but only \"mamba\", \"mamba2\" and \"bdh\" can be imported", context,
          shown(type));
   need_rms_norm(s);
   s.choice("hidden_act", "silu", {"silu", "swish"});
@@ -55,21 +65,35 @@ json from_hugging_face(const json& config, const std::string& context) {
     fail("{}: use_bias is true, but only Mamba without biases in its projections is known", context);
   if (!s.flag("use_conv_bias", true))
     fail("{}: use_conv_bias is false, but only Mamba with a bias in its convolution is known", context);
-  const int64_t d_model = s.integer("hidden_size", 768, 1, kMost);
-  const int64_t inner =
-      s.integer("intermediate_size", s.integer("expand", 2, 1, kMost) * d_model, 1, int64_t(1) << 40);
+  const bool second = type == "mamba2";
+  const int64_t d_model = s.integer("hidden_size", second ? 4096 : 768, 1, kMost);
+  const int64_t expand = s.integer("expand", 2, 1, kMost);
+  json translated = {{"architecture", type},
+                     {"vocab_size", s.integer("vocab_size", second ? 32768 : 50280, 2, kMost)},
+                     {"d_model", d_model},
+                     {"n_layer", s.integer("num_hidden_layers", second ? 64 : 32, 1, kMost)},
+                     {"d_state", s.integer("state_size", second ? 128 : 16, 1, kMost)},
+                     {"d_conv", s.integer("conv_kernel", 4, 1, kMost)},
+                     {"norm_eps", s.number("layer_norm_epsilon", 1e-5, 0, 1)},
+                     {"tie_embeddings", s.flag("tie_word_embeddings", !second)}};
+  if (second) {
+    const int64_t head_dim = s.integer("head_dim", 64, 1, kMost),
+                  heads = s.integer("num_heads", 128, 1, kMost);
+    if (heads * head_dim != expand * d_model)
+      fail("{}: num_heads·head_dim is {}, but expand·hidden_size is {}", context, heads * head_dim,
+           expand * d_model);
+    need_no_limit(config, "time_step_limit", context);
+    translated["expand"] = expand;
+    translated["head_dim"] = head_dim;
+    translated["n_groups"] = s.integer("n_groups", 8, 1, kMost);
+    return translated;
+  }
+  const int64_t inner = s.integer("intermediate_size", expand * d_model, 1, int64_t(1) << 40);
   if (inner % d_model)
     fail("{}: intermediate_size {} is not a multiple of hidden_size {}", context, inner, d_model);
-  return {{"architecture", "mamba"},
-          {"vocab_size", s.integer("vocab_size", 50280, 2, kMost)},
-          {"d_model", d_model},
-          {"n_layer", s.integer("num_hidden_layers", 32, 1, kMost)},
-          {"d_state", s.integer("state_size", 16, 1, kMost)},
-          {"d_conv", s.integer("conv_kernel", 4, 1, kMost)},
-          {"expand", inner / d_model},
-          {"dt_rank", rank_of(config, "time_step_rank", context)},
-          {"norm_eps", s.number("layer_norm_epsilon", 1e-5, 0, 1)},
-          {"tie_embeddings", s.flag("tie_word_embeddings", true)}};
+  translated["expand"] = inner / d_model;
+  translated["dt_rank"] = rank_of(config, "time_step_rank", context);
+  return translated;
 }
 
 // state-spaces/mamba: MambaConfig, with the block's own keys under "ssm_cfg".
@@ -78,21 +102,29 @@ json from_state_spaces(const json& config, const std::string& context) {
   need_rms_norm(s);
   Settings ssm(config.at("ssm_cfg"), context + ": ssm_cfg");
   const std::string layer = ssm.text("layer", "Mamba1");
-  if (layer != "Mamba1")
-    fail("{}: ssm_cfg has layer {}, but only Mamba-1 can be imported", context, shown(layer));
+  if (layer != "Mamba1" && layer != "Mamba2")
+    fail("{}: ssm_cfg has layer {}, but only Mamba1 and Mamba2 can be imported", context, shown(layer));
   if (s.integer("d_intermediate", 0, 0, kMost) != 0)
     fail("{}: d_intermediate is not 0, but only Mamba without MLPs between its layers is known", context);
   if (config.contains("attn_layer_idx") && !config["attn_layer_idx"].empty())
     fail("{}: attn_layer_idx is not empty, but only Mamba without attention layers is known", context);
-  return {{"architecture", "mamba"},
-          {"vocab_size", s.integer("vocab_size", 50277, 2, kMost)},
-          {"d_model", s.integer("d_model", 2560, 1, kMost)},
-          {"n_layer", s.integer("n_layer", 64, 1, kMost)},
-          {"d_state", ssm.integer("d_state", 16, 1, kMost)},
-          {"d_conv", ssm.integer("d_conv", 4, 1, kMost)},
-          {"expand", ssm.integer("expand", 2, 1, kMost)},
-          {"dt_rank", rank_of(config.at("ssm_cfg"), "dt_rank", context)},
-          {"tie_embeddings", s.flag("tie_embeddings", true)}};
+  const bool second = layer == "Mamba2";
+  json translated = {{"architecture", second ? "mamba2" : "mamba"},
+                     {"vocab_size", s.integer("vocab_size", 50277, 2, kMost)},
+                     {"d_model", s.integer("d_model", 2560, 1, kMost)},
+                     {"n_layer", s.integer("n_layer", 64, 1, kMost)},
+                     {"d_state", ssm.integer("d_state", second ? 128 : 16, 1, kMost)},
+                     {"d_conv", ssm.integer("d_conv", 4, 1, kMost)},
+                     {"expand", ssm.integer("expand", 2, 1, kMost)},
+                     {"tie_embeddings", s.flag("tie_embeddings", true)}};
+  if (second) {
+    need_no_limit(config.at("ssm_cfg"), "dt_limit", context);
+    translated["head_dim"] = ssm.integer("headdim", 64, 1, kMost);
+    translated["n_groups"] = ssm.integer("ngroups", 1, 1, kMost);
+  } else {
+    translated["dt_rank"] = rank_of(config.at("ssm_cfg"), "dt_rank", context);
+  }
+  return translated;
 }
 
 }  // namespace

@@ -21,7 +21,7 @@ bool has(const Model& model, const std::string& name) {
 
 TEST(Stack, AnyMixerGoesWithAnyFeed) {
   for (const Part& mixer : mixers()) {
-    for (std::string feed : {"none", "swiglu"}) {
+    for (std::string feed : {"none", "relu2", "swiglu"}) {
       json config = {{"architecture", "stack"}, {"d_model", 32}, {"n_layer", 2},
                      {"mixer", mixer.name},     {"feed", feed},  {"vocab_size", 20}};
       const Model model(config);

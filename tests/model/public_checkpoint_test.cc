@@ -132,20 +132,48 @@ TEST(PublicConfig, TranslatesMamba) {
   EXPECT_EQ(translated["vocab_size"], 256);
 }
 
+TEST(PublicConfig, TranslatesMamba2) {
+  const json hf = {{"model_type", "mamba2"},
+                   {"hidden_size", 16},
+                   {"num_hidden_layers", 2},
+                   {"state_size", 8},
+                   {"num_heads", 8},
+                   {"head_dim", 4},
+                   {"n_groups", 2},
+                   {"vocab_size", 64},
+                   {"expand", 2},
+                   {"time_step_limit", {0.0, 1e300}}};
+  const json own = import_config(hf, "c");
+  EXPECT_EQ(own["architecture"], "mamba2");
+  EXPECT_EQ(own["n_groups"], 2);
+  EXPECT_EQ(own["tie_embeddings"], false);
+  EXPECT_EQ(Model(own).config()["head_dim"], 4);
+  const json original = {{"d_model", 768}, {"n_layer", 24}, {"ssm_cfg", {{"layer", "Mamba2"}}}};
+  EXPECT_EQ(import_config(original, "c")["d_state"], 128);
+  EXPECT_EQ(import_config(original, "c")["head_dim"], 64);
+  const auto with = [&](const char* key, json value) {
+    json config = hf;
+    config[key] = std::move(value);
+    return message_of([&] { import_config(config, "c.json"); });
+  };
+  expect_contains(with("num_heads", 7), "num_heads·head_dim is 28, but expand·hidden_size is 32");
+  expect_contains(with("time_step_limit", {0.001, 0.1}), "time_step_limit is [0.001,0.1]");
+}
+
 TEST(PublicConfig, RefusesVariants) {
   const auto with = [](json config, const char* key, json value) {
     config[key] = std::move(value);
     return message_of([&] { import_config(config, "c.json"); });
   };
   const json hf = hugging_face_config(), original = state_spaces_config();
-  expect_contains(with(hf, "model_type", "mamba2"), "c.json: model_type is \"mamba2\"");
+  expect_contains(with(hf, "model_type", "mamba9"), "c.json: model_type is \"mamba9\"");
   expect_contains(with(hf, "use_bias", true), "use_bias is true");
   expect_contains(with(hf, "use_conv_bias", false), "use_conv_bias is false");
   expect_contains(with(hf, "hidden_act", "relu"), "hidden_act is \"relu\"");
   expect_contains(with(hf, "intermediate_size", 17), "intermediate_size 17 is not a multiple");
   expect_contains(with(hf, "rms_norm", false), "rms_norm is false");
   expect_contains(with(hf, "hidden_size", "8"), "hidden_size is \"8\"");
-  expect_contains(with(original, "ssm_cfg", {{"layer", "Mamba2"}}), "layer \"Mamba2\"");
+  expect_contains(with(original, "ssm_cfg", {{"layer", "Mamba9"}}), "layer \"Mamba9\"");
   expect_contains(with(original, "ssm_cfg", 3), "ssm_cfg: must be a JSON object");
   expect_contains(with(original, "d_intermediate", 64), "d_intermediate is not 0");
   expect_contains(with(original, "attn_layer_idx", {1}), "attn_layer_idx is not empty");
