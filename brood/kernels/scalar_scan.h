@@ -2,9 +2,13 @@
 //
 //   S_t = e^{g_t} S_{t−1} + w_t k_t v_tᵀ          y_t = S_tᵀ q_t + d_t v_t
 //
-// Mamba-2 (Dao and Gu 2024) with v = x, w = Δ, k = B, q = C, g = Δ·A, d = D; Mamba-3 with the same and
-// rotated, biased B and C; retention (Sun et al. 2023) with g a constant of the head; linear attention with g
-// = 0.
+// Mamba-2 (Dao and Gu 2024) with v = x, w = Δ, k = B, q = C, g = Δ·A, d = D; retention (Sun et al. 2023) with
+// g a constant of the head; linear attention with g = 0. The trapezoid of Mamba-3 (arXiv 2603.15569),
+//
+//   S_t = e^{g_t} (S_{t−1} + β_t k_{t−1} v_{t−1}ᵀ) + γ_t k_t v_tᵀ          y_t = S_tᵀ q_t + D v_t
+//
+// is this scan over T + 1 rows: the last step before the chunk comes first, with g = 0; row j has the weight
+// γ_j + β_{j+1} (the first only its β, the last only its γ) and the skip D − β_{j+1} q_j·k_j.
 //
 // Two forms. The recurrence goes step by step. The chunk form takes Q steps together, as products of
 // matrices (the state space dual of Mamba-2, section 6): with s_i = g_1 + … + g_i inside the chunk,

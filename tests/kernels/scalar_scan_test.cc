@@ -155,6 +155,41 @@ TEST(ScalarScan, ThreadsDoNotChangeABit) {
   });
 }
 
+// The trapezoid of Mamba-3 as the header says it is to be made: row 0 is the last step before the chunk.
+TEST(ScalarScan, TheTrapezoidIsAScanOverOneMoreRow) {
+  const int64_t T = 20, P = 3, N = 4;
+  reference::ScalarScan r = draw_problem(29, {1, T + 1, 1, 1, P, N});
+  Random random(31);
+  const Numbers beta = draw(random, T + 2, 0, 1), gamma = draw(random, T + 1, 0, 1);
+  const double D = 0.5;
+  const auto key = [&](int64_t t, int64_t n) { return r.k[size_t(t * N + n)]; };
+  Numbers state = r.state, y;
+  for (int64_t t = 1; t <= T; ++t) {
+    for (int64_t p = 0; p < P; ++p) {
+      double sum = D * r.v[size_t(t * P + p)];
+      for (int64_t n = 0; n < N; ++n) {
+        double& s = state[size_t(n * P + p)];
+        s += beta[size_t(t)] * key(t - 1, n) * r.v[size_t((t - 1) * P + p)];
+        s = std::exp(r.log_decay[size_t(t)]) * s + gamma[size_t(t)] * key(t, n) * r.v[size_t(t * P + p)];
+        sum += s * r.q[size_t(t * N + n)];
+      }
+      y.push_back(sum);
+    }
+  }
+  r.log_decay[0] = 0;
+  for (int64_t t = 0; t <= T; ++t) {
+    const double next = t < T ? beta[size_t(t + 1)] : 0;
+    double product = 0;
+    for (int64_t n = 0; n < N; ++n) product += key(t, n) * r.q[size_t(t * N + n)];
+    r.weight[size_t(t)] = (t > 0 ? gamma[size_t(t)] : 0) + next;
+    r.skip[size_t(t)] = D - next * product;
+  }
+  const Outputs out = forward(Problem(r).scan());
+  const double tolerance = value_tolerance(r, {y, state});
+  expect_close("y", Floats(out.y.begin() + P, out.y.end()), y, [&](size_t) { return tolerance; });
+  expect_close("state", out.state, state, [&](size_t) { return tolerance; });
+}
+
 // Decays whose products underflow, −∞ to begin a new document, and none at all.
 TEST(ScalarScan, ExtremeDecays) {
   reference::ScalarScan r = draw_problem(17, {1, 60, 2, 1, 20, 6});
