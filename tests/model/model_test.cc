@@ -141,7 +141,7 @@ TEST_P(EveryArchitecture, ThreadsDoNotChangeABit) {
   constexpr int64_t kStreams = 4, kSteps = 96;
   auto config = nlohmann::json::parse(GetParam().json);
   config["vocab_size"] = 256;
-  config["d_model"] = 128;
+  config["d_model"] = 192;
   if (config.contains("n_neuron")) config["n_neuron"] = 1024;
   const auto tokens = random_tokens(kStreams * kSteps, 256, 14),
              targets = random_tokens(kStreams * kSteps, 256, 15);
