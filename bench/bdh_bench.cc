@@ -111,6 +111,10 @@ class Runner {
 
 int main(int argc, char** argv) {
   const int repeats = argc > 1 ? std::atoi(argv[1]) : 5;
+  if (argc > 2 || repeats < 1) {
+    fmt::print(stderr, "usage: {} [repeats]\n", argv[0]);
+    return 2;
+  }
   fmt::print("{}, {}\n", kernels::simd_target(), kernels::product_library());
   for (const double quantile : {kQuantile12, kQuantile5}) {
     Runner lists(config(quantile, false)), dense(config(quantile, true));

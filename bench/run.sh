@@ -42,9 +42,9 @@ measure "bdh-25m decode, 0.05 awake, after 1,000" --model bdh-25m --activity 0.0
 early=$median
 measure "bdh-25m decode, 0.05 awake, after 100,000" --model bdh-25m --activity 0.05 --depth 100000
 ratio "$early" "$median" "early over late"
-measure "bdh-25m train, 0.12 awake" --model bdh-25m --what train --activity 0.12 --repeats 3
+measure "bdh-25m train, 0.12 awake" --model bdh-25m --what train --context 256 --batch 1 --activity 0.12
 sparse=$median
-measure "bdh-25m train, 0.12 awake, dense" --model bdh-25m --what train --activity 0.12 --dense --repeats 3
+measure "bdh-25m train, 0.12 awake, dense" --model bdh-25m --what train --context 256 --batch 1 --activity 0.12 --dense
 ratio "$sparse" "$median" "sparse over dense"
 for threads in 1 2; do
   measure "mamba-130m decode, bf16, $threads threads" --model mamba-130m --precision bf16 --threads $threads
@@ -52,7 +52,9 @@ done
 measure "mamba-130m prefill of 512, f32, 1 thread" --model mamba-130m --what prefill --threads 1
 measure "mamba-130m prefill of 512, bf16, 2 threads" --model mamba-130m --what prefill --precision bf16 --threads 2
 measure "mamba-1m decode, 1 thread" --model mamba-1m --threads 1
+measure "mamba-s decode, 1 thread" --model mamba-s --threads 1
 measure "mamba-s live" --model mamba-s --what live
+measure "mamba-s live, chunks of 16, no rehearsal" --model mamba-s --what live --chunk 16 --rehearsals 0
 for precision in f32 bf16; do
   measure "transformer-130m train, $precision" --model transformer-130m --what train --precision $precision --repeats 3
 done
@@ -61,6 +63,9 @@ for bench in "$build"/bench/*_bench; do
   if [ -x "$bench" ] && basename "$bench" | grep -Eq "$filter"; then
     echo
     basename "$bench"
-    "$bench" --benchmark_repetitions=5 --benchmark_report_aggregates_only=true 2>/dev/null
+    case $bench in
+      */bdh_bench) "$bench" ;;  # measures and repeats by itself
+      *) "$bench" --benchmark_repetitions=5 --benchmark_report_aggregates_only=true 2>/dev/null ;;
+    esac
   fi
 done

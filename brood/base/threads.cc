@@ -8,6 +8,9 @@
 // worker that comes late finds its ticket gone and touches nothing of the job.
 #include "brood/base/threads.h"
 
+#include <pthread.h>
+#include <signal.h>
+
 #include <algorithm>
 #include <atomic>
 #include <chrono>
@@ -139,10 +142,29 @@ struct ThreadPool::Impl {
   void rethrow(std::exception_ptr& own);
 };
 
+// While it lives, no signal that a handler may wait for is delivered to this thread, nor ever to those that it
+// starts: signals are the program's, and its handlers must not run in the midst of a worker's kernel.
+class SignalsHeldBack {
+ public:
+  SignalsHeldBack() {
+    sigset_t held;
+    sigfillset(&held);
+    for (int fault : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGABRT, SIGSYS}) sigdelset(&held, fault);
+    pthread_sigmask(SIG_BLOCK, &held, &before_);
+  }
+  SignalsHeldBack(const SignalsHeldBack&) = delete;
+  SignalsHeldBack& operator=(const SignalsHeldBack&) = delete;
+  ~SignalsHeldBack() { pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
+
+ private:
+  sigset_t before_;
+};
+
 void ThreadPool::Impl::start(int wanted) {
   stopping.store(false);
   slots.reserve(size_t(wanted));
   may_spin = wanted <= hardware_threads();
+  const SignalsHeldBack held;
   try {
     for (int part = 1; part < wanted; ++part) {
       auto slot = std::make_unique<Slot>();

@@ -5,11 +5,13 @@
 //
 //   x   = LN( embedding )
 //   per layer, with the same three matrices in each, per head of N neurons:
-//     X = ReLU( x W_x )                          W_x: `encoder`
-//     R = X turned by its position               one frequency for each pair of neurons
-//     a_t = Σ_{s<t} λ^(t−s) ⟨R_t, R_s⟩ x_s       synapses ρ ∈ R^{N×D} carry it from chunk to chunk; λ = 1 in
-//     the paper Y = ReLU( LN(a) W_y )                      W_y: `encoder_v` Z = X ∘ Y dropout here x = LN( x
-//     + LN( Z W_e ) )                  W_e: `decoder`, all heads together
+//     X   = ReLU( x W_x )                     W_x: `encoder`
+//     R   = X turned by its position          one frequency for each pair of neurons
+//     a_t = Σ_{s<t} λ^(t−s) ⟨R_t, R_s⟩ x_s    synapses ρ ∈ R^{N×D} carry it from chunk to chunk; λ = 1 in
+//                                             the paper
+//     Y   = ReLU( LN(a) W_y )                 W_y: `encoder_v`
+//     Z   = X ∘ Y                             dropout here
+//     x   = LN( x + LN( Z W_e ) )             W_e: `decoder`, all heads together
 //
 // LN has no affine part. State per layer and stream: ρ of all heads, [n, D], and how much it has faded.
 #include "brood/autograd/neurons.h"

@@ -1,4 +1,4 @@
-// Ctrl-C (and a polite kill): the first asks the running verb to save and end, the second ends the program at
+// Ctrl-C (and a polite kill, and a terminal that is closed): the first asks the running verb to save and end, the second ends the program at
 // once.
 #pragma once
 

@@ -34,7 +34,7 @@ constexpr const char* kExamples =
     "Examples:\n"
     "  brood live --model mamba-s --in book.txt --save book     from nothing; kept in the folder book/\n"
     "  brood live --model book --in more.txt --save book        go on where it stopped\n"
-    "  tail -F log | brood live --model bdh-s --save-every 60 --save logs    an endless stream\n"
+    "  tail -F log | brood live --model mamba-s --save-every 60 --save logs    an endless stream\n"
     "  brood live --model my.json --in src/ --json              the text of a folder; result for programs\n"
     "Ctrl-C ends the stream: what was learnt is saved.\n";
 

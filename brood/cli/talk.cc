@@ -56,8 +56,9 @@ class Speaker {
     while (unread_.size() > chunk && !interrupted()) read(chunk);
   }
 
-  // Writes up to n bytes as they come; returns what was written.
-  std::string write(int64_t n) {
+  // Writes up to n bytes, each given to `said` as it comes; returns what was written.
+  template <class Said>
+  std::string write(int64_t n, Said said) {
     if (unread_.empty()) unread_.push_back(kBeginning);
     std::string text;
     while (int64_t(text.size()) < n && !interrupted()) {
@@ -66,7 +67,7 @@ class Speaker {
       const int32_t next = sample(bytes, options_.sampling, random_);
       unread_.push_back(next);
       text.push_back(char(uint8_t(next)));
-      write_out(std::string_view(text).substr(text.size() - 1));
+      said(std::string_view(text).substr(text.size() - 1));
     }
     return text;
   }
@@ -110,7 +111,7 @@ void converse(Speaker& speaker, const Options& options) {
     write_out("> ");
     if (!std::getline(std::cin, line)) break;
     speaker.listen(line + "\n");
-    speaker.write(options.n);
+    speaker.write(options.n, write_out);
     write_out("\n");
   }
   write_out("\n");
@@ -131,9 +132,13 @@ int talk(const Options& options, const Common& common) {
   const std::string prompt = options.prompt ? *options.prompt : piped_prompt();
   speaker.listen(prompt);
   const auto begin = std::chrono::steady_clock::now();
-  const std::string text = speaker.write(options.n);
+  // The one thing on standard output is the result, where that is for programs.
+  const auto said = [&](std::string_view bytes) {
+    if (!common.json) write_out(bytes);
+  };
+  const std::string text = speaker.write(options.n, said);
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
-  write_out("\n");
+  said("\n");
   if (common.json) {
     write_json({{"text", text},
                 {"bytes", text.size()},

@@ -1,4 +1,6 @@
 // Ends at bad moments: what is on disk always opens and goes on.
+#include <fmt/format.h>
+
 #include <functional>
 #include <random>
 
@@ -107,6 +109,28 @@ TEST_F(Kill, CtrlCSavesAndEnds) {
   EXPECT_EQ(run({"eval", model, "--data", text}).code, 0);
   ::close(ends[0]);
   ::close(ends[1]);
+}
+
+// The handler runs in the midst of products; what it interrupts must not notice.
+TEST_F(Kill, CtrlCLeavesWhatACleanRunLeaves) {
+  const std::string words = some_text(400000);
+  const std::string all = folder.write("all", words), broad = folder.write("broad.json", kBroadMamba);
+  std::mt19937 random(3);
+  for (int i = 0; i < 6; ++i) {
+    const std::string cut = folder / fmt::format("cut{}", i), clean = folder / fmt::format("clean{}", i);
+    Process live({"live", "--model", broad, "--in", all, "--save", cut, "--save-every", "0.02", "--json"});
+    seconds_until([&] { return std::filesystem::exists(cut + "/config.json") && saved_steps(cut) > 0; });
+    std::this_thread::sleep_for(std::chrono::microseconds(random() % 300000));
+    live.kill(i % 2 ? SIGTERM : SIGHUP);
+    const Result result = live.wait();
+    ASSERT_EQ(result.code, 128 + (i % 2 ? SIGTERM : SIGHUP)) << result.err;
+    const auto bytes = result.json().at("bytes").get<size_t>();
+    ASSERT_GT(bytes, 0u);
+    const std::string part = folder.write("part", words.substr(0, bytes));
+    ASSERT_EQ(run({"live", "--model", broad, "--in", part, "--save", clean}).code, 0);
+    EXPECT_TRUE(tensors_of(cut + "/model.safetensors") == tensors_of(clean + "/model.safetensors"))
+        << "after " << bytes << " bytes";
+  }
 }
 
 TEST_F(Kill, CtrlCEndsATrainingEarly) {

@@ -147,6 +147,7 @@ inline std::string some_text(size_t bytes) {
 }
 
 inline const char* const kTinyMamba = R"({"architecture": "mamba", "d_model": 16, "n_layer": 1})";
+inline const char* const kBroadMamba = R"({"architecture": "mamba", "d_model": 96, "n_layer": 2})";
 inline const char* const kTinyBdh =
     R"({"architecture": "bdh", "d_model": 16, "n_neuron": 64, "n_head": 2, "n_layer": 2})";
 inline const char* const kTinyTransformer =

@@ -170,6 +170,8 @@ TEST_F(Verbs, TalkWritesAsManyBytesAsAsked) {
   const Result result = greedy();
   ASSERT_EQ(result.code, 0) << result.err;
   EXPECT_EQ(result.json().at("bytes"), 40);
+  EXPECT_EQ(std::count(result.out.begin(), result.out.end(), '\n'), 1)
+      << "only the result on standard output";
   EXPECT_EQ(result.json().at("text"), greedy().json().at("text"));
   const Result plain = run({"talk", tiny, "--prompt", "the ", "-n", "40", "--temperature", "0"});
   EXPECT_EQ(plain.out.size(), 41u) << "the bytes and a line's end";
