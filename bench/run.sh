@@ -38,6 +38,7 @@ for activity in 0.05 0.12; do
   measure "bdh-25m decode, $activity awake, dense" --model bdh-25m --activity $activity --dense
   ratio "$sparse" "$median" "sparse over dense"
 done
+measure "bdh-25m decode, 0.05 awake, bf16" --model bdh-25m --activity 0.05 --precision bf16
 measure "bdh-25m decode, 0.05 awake, after 1,000" --model bdh-25m --activity 0.05 --depth 1000
 early=$median
 measure "bdh-25m decode, 0.05 awake, after 100,000" --model bdh-25m --activity 0.05 --depth 100000
