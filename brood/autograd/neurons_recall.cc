@@ -167,8 +167,7 @@ void Recall::rescale_rows(int64_t b, int64_t neuron, int64_t count) const {
     kernels::scale(count * D, plans[b].rescale, rho(b, neuron));
 }
 
-// ---- lists
-// ---------------------------------------------------------------------------------------------------
+// ---- lists -----------------------------------------------------------------------------------------------
 
 void Recall::forward_lists() {
   Arena& scratch = space->scratch();
@@ -264,8 +263,7 @@ void Recall::backward_lists(Arena& scratch, const float* G, const float* da_scal
   parallel(tiling->groups(), task);
 }
 
-// ---- dense
-// ---------------------------------------------------------------------------------------------------
+// ---- dense -----------------------------------------------------------------------------------------------
 
 void Recall::forward_dense() {
   Arena& scratch = space->scratch();
@@ -329,8 +327,7 @@ void Recall::backward_dense(Arena& scratch, const float* G, const float* da_scal
   parallel(B * T, turn_back);
 }
 
-// ---- both
-// ----------------------------------------------------------------------------------------------------
+// ---- both ------------------------------------------------------------------------------------------------
 
 // ρ ← rescale·ρ + Σ_t R_t written_tᵀ. Lists that record nothing have done this while they read.
 void Recall::write() const {

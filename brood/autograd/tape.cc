@@ -33,8 +33,7 @@ void clear(int64_t n, float* x) {
 
 }  // namespace
 
-// ----------------------------------------------------------------------------------------------------
-// GradientSink
+// ---- GradientSink -----------------------------------------------------------------------------------------
 
 void GradientSink::linear(Parameter& w, int64_t T, const float* dy, int64_t ldy, const float* x, int64_t ldx,
                           float* dx, int64_t lddx, bool accumulate, Precision precision, Arena& scratch) {
@@ -82,8 +81,7 @@ void GradientSink::step_done(std::vector<Parameter*>& used) {
   for (Parameter* w : used) w->open_uses = 0;
 }
 
-// ------------------------------------------------------------------------------------------------------------
-// Tape
+// ---- Tape -------------------------------------------------------------------------------------------------
 
 Tape::Tape() = default;
 

@@ -7,8 +7,7 @@
 //   1. write      the new files into DIR/.save-writing, each synced, then that directory
 //   2. commit     rename DIR/.save-writing to DIR/.save-ready, sync DIR. This one rename is the save.
 //   3. install    link each new file to its place in DIR (under a spare name, renamed over the old one),
-//   remove the
-//                 members that the new set does not have, sync DIR
+//                 remove the members that the new set does not have, sync DIR
 //   4. discard    rename DIR/.save-ready to DIR/.save-done, sync DIR, remove it
 //
 // A reader takes the members from DIR/.save-ready when that exists, else from DIR. Before 2 it does not exist

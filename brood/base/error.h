@@ -1,8 +1,7 @@
 // Two kinds of failure, kept apart.
 //
 //  Error          a user's mistake (file, shape, configuration, network): an exception whose text is one
-//  clear
-//                 sentence that names the thing and the mend. The program shows it and exits with code 2.
+//                 clear sentence that names the thing and the mend. The program shows it and exits with code 2.
 //  BROOD_ASSERT   a programmer's mistake: prints where and aborts. Never reachable by user input.
 #pragma once
 
@@ -18,8 +17,8 @@ class Error : public std::runtime_error {
   explicit Error(const std::string& sentence) : std::runtime_error(sentence) {}
 };
 
-// Throws Error(fmt::format(...)). Begin with what was being done: "mamba: d_model 770 is not a multiple of
-// 8".
+// Throws Error(fmt::format(...)). Begin with what was being done:
+// "mamba: d_model 770 is not a multiple of 8".
 template <class... Args>
 [[noreturn]] void fail(fmt::format_string<Args...> format, Args&&... args) {
   throw Error(fmt::format(format, std::forward<Args>(args)...));

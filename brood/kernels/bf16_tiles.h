@@ -3,10 +3,9 @@
 //
 // The unit is a tile product, out[16][16] += left[16][32] · right[32][16], with
 //
-//   left    16 rows of 32 consecutive numbers of k; where the operand is stored row by row it is read in
-//   place right   16 rows, one per pair of k, of 16 columns x 2 numbers: (k, k+1) of a column side by side in
-//   32 bits;
-//           always packed first, zeros beyond the edges
+//   left    16 rows of 32 consecutive numbers of k; where the operand is stored row by row it is read in place
+//   right   16 rows, one per pair of k, of 16 columns x 2 numbers: (k, k+1) of a column side by side in 32
+//           bits; always packed first, zeros beyond the edges
 //
 // A product y = x Wᵀ with weights stored [out, in] is computed as yᵀ = W xᵀ: so the weights are the left
 // operand, are read in place, once, and only the small x is packed. The price is a transposition of each

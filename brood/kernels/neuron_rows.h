@@ -4,10 +4,9 @@
 // neurons are awake is data: for each of `rows` steps a list of indices (with values kept beside it). All
 // three products of a sparse layer, forward and backward, walk the same lists:
 //
-//   accumulate   out[r] += Σ_k value[k]·matrix[index[k]]          X·W, and gradients that flow back to the
-//   steps dot          out[k] (+)= ⟨steps[r], matrix[index[k]]⟩         a product evaluated only where it is
-//   wanted scatter      matrix[index[k]] += value[k]·steps[r]            gradients of the rows; Hebbian
-//   writes
+//   accumulate   out[r] += Σ_k value[k]·matrix[index[k]]      X·W, and gradients that flow back to the steps
+//   dot          out[k] (+)= ⟨steps[r], matrix[index[k]]⟩     a product evaluated only where it is wanted
+//   scatter      matrix[index[k]] += value[k]·steps[r]        gradients of the rows; Hebbian writes
 //
 // with k running over the list of step r. Callers cut the neurons into tiles whose rows stay in the L1 or L2
 // cache while all steps of a chunk pass. Inside a list the order of summation is that of the list; nothing is

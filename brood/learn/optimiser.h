@@ -28,7 +28,6 @@ class Optimiser {
 
   int64_t steps() const { return steps_; }
   void set_steps(int64_t steps) { steps_ = steps; }
-  const OptimiserSettings& settings() const { return settings_; }
 
  private:
   ParameterStore& parameters_;

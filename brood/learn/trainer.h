@@ -1,12 +1,10 @@
 // Trainer: learns from a fixed text in batches, many times over.
 //
 // Two ways to cut the text into chunks of B streams of T steps:
-//   crops    each step takes B windows at random places, from a zero state. Which places depends on (seed,
-//   step) alone,
-//            so a training that was stopped goes on with the very crops it would have seen.
+//   crops    each step takes B windows at random places, from a zero state. Which places depends on
+//            (seed, step) alone, so a training that was stopped goes on with the very crops it would have seen.
 //   carry    the text is cut into B long streams, read side by side in chunks of T; the state is carried from
-//   chunk to
-//            chunk and the gradient stops there (truncated backpropagation through time).
+//            chunk to chunk and the gradient stops there (truncated backpropagation through time).
 #pragma once
 
 #include <cstdint>

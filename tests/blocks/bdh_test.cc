@@ -392,8 +392,7 @@ TEST(Bdh, ListsAndDenseTrainAlike) {
   }
 }
 
-// ---- bf16
-// ---------------------------------------------------------------------------------------------------
+// ---- bf16 -------------------------------------------------------------------------------------------------
 
 // Rounding to bf16 moves a number by 2^-9 of itself at most. Every product rounds its weights and some their
 // other factor: six roundings a layer, each within this share of what it enters, and LayerNorms keep the
