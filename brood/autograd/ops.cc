@@ -236,10 +236,12 @@ Var dropout(Tape& tape, Var x, float rate, uint64_t seed) {
   return y;
 }
 
-Var causal_conv_silu(Tape& tape, Var x, Parameter& weight, Parameter& bias, const Chunk& chunk,
-                     StateVar& state) {
+namespace {
+
+Var conv_silu(Tape& tape, Var x, Parameter& weight, Parameter* bias, const Chunk& chunk, StateVar& state) {
   const int64_t C = x.cols(), width = weight.value.shape()[1];
-  BROOD_ASSERT(weight.value.shape()[0] == C && bias.size() == C && state.in.cols() == (width - 1) * C);
+  BROOD_ASSERT(weight.value.shape()[0] == C && state.in.cols() == (width - 1) * C);
+  BROOD_ASSERT(bias == nullptr || bias->size() == C);
   const kernels::CausalConv conv{.B = chunk.B,
                                  .T = chunk.T,
                                  .C = C,
@@ -249,23 +251,34 @@ Var causal_conv_silu(Tape& tape, Var x, Parameter& weight, Parameter& bias, cons
                                  .x_stride = x.stride(),
                                  .state_in = state.in.value(),
                                  .weight = weight.value.f32(),
-                                 .bias = bias.value.f32()};
+                                 .bias = bias ? bias->value.f32() : nullptr};
   const bool recording = tape.recording();
   Var y = tape.make(chunk.rows(), C, true);
   state.out = recording ? tape.make(chunk.B, state.in.cols(), true) : state.in;
   float* pre = recording ? tape.arena().floats(y.size()) : nullptr;
   kernels::causal_conv_forward(conv, y.value(), pre, state.out.value());
   tape.use(weight);
-  tape.use(bias);
-  tape.record(y, state.out, [&tape, &weight, &bias, conv, x, y, pre, in = state.in, out = state.out] {
+  if (bias) tape.use(*bias);
+  tape.record(y, state.out, [&tape, &weight, bias, conv, x, y, pre, in = state.in, out = state.out] {
     float* scratch = tape.arena().floats(kernels::causal_conv_scratch(conv));
     kernels::causal_conv_backward(conv, pre, tape.gradient(y), out.node()->gradient,
                                   gradient_or_null(tape, x), x.stride(), tape.sink().gradient(weight),
-                                  tape.sink().gradient(bias), gradient_or_null(tape, in), scratch);
+                                  bias ? tape.sink().gradient(*bias) : nullptr, gradient_or_null(tape, in),
+                                  scratch);
     tape.sink().finished(weight);
-    tape.sink().finished(bias);
+    if (bias) tape.sink().finished(*bias);
   });
   return y;
+}
+
+}  // namespace
+
+Var causal_conv_silu(Tape& tape, Var x, Parameter& weight, Parameter& bias, const Chunk& chunk,
+                     StateVar& state) {
+  return conv_silu(tape, x, weight, &bias, chunk, state);
+}
+Var causal_conv_silu(Tape& tape, Var x, Parameter& weight, const Chunk& chunk, StateVar& state) {
+  return conv_silu(tape, x, weight, nullptr, chunk, state);
 }
 
 Var selective_scan(Tape& tape, Var x, Var delta, Parameter& dt_bias, Parameter& a_log,

@@ -35,11 +35,20 @@ Var block_linear(Tape& tape, Var x, Parameter& weight, int64_t channels);
 // own.
 Var rms_norm(Tape& tape, Var x, Parameter& weight, float eps);
 Var layer_norm(Tape& tape, Var x, float eps = 1e-5f);  // no affine part
+// Rows of unit length: x / sqrt(Σ x² + eps). Of heads: after Tape::folded.
+Var l2_norm(Tape& tape, Var x, float eps);
 Var add(Tape& tape, Var a, Var b);
 Var mul(Tape& tape, Var a, Var b);
 Var contiguous(Tape& tape, Var x);  // x itself, or a copy of what a view sees
 Var relu(Tape& tape, Var x);
 Var silu(Tape& tape, Var x);
+Var sigmoid(Tape& tape, Var x);
+Var tanh(Tape& tape, Var x);
+Var exp(Tape& tape, Var x);
+Var gelu(Tape& tape, Var x);
+Var scale(Tape& tape, Var x, float factor);
+// x [rows, heads·c], each head's columns times its number in factor [rows, heads].
+Var scale_heads(Tape& tape, Var x, Var factor);
 Var swiglu(Tape& tape, Var gate, Var up);
 Var softplus(Tape& tape, Var x, Parameter& bias);           // log(1 + e^{x + bias}), bias [cols]
 Var decay_rates(Tape& tape, Var x, Parameter& a_log);       // −e^{a_log}·x, a_log [cols]
@@ -48,6 +57,9 @@ Var dropout(Tape& tape, Var x, float rate, uint64_t seed);  // rate 0: x itself
 // silu(conv(x)); weight [C, width], bias [C]; state [B, (width−1)·C]
 Var causal_conv_silu(Tape& tape, Var x, Parameter& weight, Parameter& bias, const Chunk& chunk,
                      StateVar& state);
+
+// The same without a bias.
+Var causal_conv_silu(Tape& tape, Var x, Parameter& weight, const Chunk& chunk, StateVar& state);
 
 // Mamba's scan with its gate; a_log [C, N], d [C], dt_bias [C]; state [B, N·C]; a_transposed: −exp(a_log)ᵀ,
 // [N, C]

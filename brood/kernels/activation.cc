@@ -28,6 +28,12 @@ void scale_range(int64_t begin, int64_t end, float factor, float* x) {
   });
 }
 
+void add_scaled_range(int64_t begin, int64_t end, float factor, const float* x, float* y) {
+  for_each_vector(begin, end, [&](auto d, int64_t i) HWY_ATTR {
+    hn::StoreU(hn::MulAdd(hn::Set(d, factor), hn::LoadU(d, x + i), hn::LoadU(d, y + i)), d, y + i);
+  });
+}
+
 void mul_range(int64_t begin, int64_t end, const float* a, const float* b, float* y) {
   for_each_vector(begin, end, [&](auto d, int64_t i) HWY_ATTR {
     hn::StoreU(hn::Mul(hn::LoadU(d, a + i), hn::LoadU(d, b + i)), d, y + i);
@@ -53,6 +59,76 @@ void silu_backward_range(int64_t begin, int64_t end, const float* x, const float
     const auto slope = SiluSlope(d, hn::LoadU(d, x + i));
     hn::StoreU(hn::MulAdd(hn::LoadU(d, dy + i), slope, hn::LoadU(d, dx + i)), d, dx + i);
   });
+}
+
+void sigmoid_range(int64_t begin, int64_t end, const float* x, float* y) {
+  for_each_vector(begin, end,
+                  [&](auto d, int64_t i) HWY_ATTR { hn::StoreU(Sigmoid(d, hn::LoadU(d, x + i)), d, y + i); });
+}
+
+void sigmoid_backward_range(int64_t begin, int64_t end, const float* y, const float* dy, float* dx) {
+  for_each_vector(begin, end, [&](auto d, int64_t i) HWY_ATTR {
+    const auto v = hn::LoadU(d, y + i);
+    const auto slope = hn::Mul(v, hn::Sub(hn::Set(d, 1.0f), v));
+    hn::StoreU(hn::MulAdd(hn::LoadU(d, dy + i), slope, hn::LoadU(d, dx + i)), d, dx + i);
+  });
+}
+
+void tanh_range(int64_t begin, int64_t end, const float* x, float* y) {
+  for_each_vector(begin, end,
+                  [&](auto d, int64_t i) HWY_ATTR { hn::StoreU(Tanh(d, hn::LoadU(d, x + i)), d, y + i); });
+}
+
+void tanh_backward_range(int64_t begin, int64_t end, const float* y, const float* dy, float* dx) {
+  for_each_vector(begin, end, [&](auto d, int64_t i) HWY_ATTR {
+    const auto v = hn::LoadU(d, y + i);
+    const auto slope = hn::NegMulAdd(v, v, hn::Set(d, 1.0f));
+    hn::StoreU(hn::MulAdd(hn::LoadU(d, dy + i), slope, hn::LoadU(d, dx + i)), d, dx + i);
+  });
+}
+
+void exp_range(int64_t begin, int64_t end, const float* x, float* y) {
+  for_each_vector(begin, end,
+                  [&](auto d, int64_t i) HWY_ATTR { hn::StoreU(Exp(d, hn::LoadU(d, x + i)), d, y + i); });
+}
+
+void gelu_range(int64_t begin, int64_t end, const float* x, float* y) {
+  for_each_vector(begin, end, [&](auto d, int64_t i) HWY_ATTR {
+    const auto v = hn::LoadU(d, x + i);
+    auto density = hn::Zero(d);
+    hn::StoreU(hn::Mul(v, NormalShare(d, v, density)), d, y + i);
+  });
+}
+
+// The slope is Φ(x) + x·φ(x).
+void gelu_backward_range(int64_t begin, int64_t end, const float* x, const float* dy, float* dx) {
+  for_each_vector(begin, end, [&](auto d, int64_t i) HWY_ATTR {
+    const auto v = hn::LoadU(d, x + i);
+    auto density = hn::Zero(d);
+    const auto share = NormalShare(d, v, density);
+    const auto slope = hn::MulAdd(v, density, share);
+    hn::StoreU(hn::MulAdd(hn::LoadU(d, dy + i), slope, hn::LoadU(d, dx + i)), d, dx + i);
+  });
+}
+
+void scale_rows_range(int64_t begin, int64_t end, int64_t cols, const float* x, const float* factor,
+                      float* y) {
+  for (int64_t r = begin; r < end; ++r)
+    for_each_vector(0, cols, [&](auto d, int64_t c) HWY_ATTR {
+      hn::StoreU(hn::Mul(hn::Set(d, factor[r]), hn::LoadU(d, x + r * cols + c)), d, y + r * cols + c);
+    });
+}
+
+void scale_rows_backward_range(int64_t begin, int64_t end, int64_t cols, const float* x, const float* factor,
+                               const float* dy, float* dx, float* dfactor) {
+  for (int64_t r = begin; r < end; ++r) {
+    const float *x_row = x + r * cols, *dy_row = dy + r * cols;
+    if (dx != nullptr) add_scaled_range(0, cols, factor[r], dy_row, dx + r * cols);
+    if (dfactor != nullptr)
+      dfactor[r] += sum_over(cols, [&](auto d, int64_t c, auto sum) HWY_ATTR {
+        return hn::MulAdd(hn::LoadU(d, dy_row + c), hn::LoadU(d, x_row + c), sum);
+      });
+  }
 }
 
 void relu_range(int64_t begin, int64_t end, const float* x, float* y) {
@@ -121,10 +197,20 @@ HWY_AFTER_NAMESPACE();
 namespace brood::kernels {
 HWY_EXPORT(add_range);
 HWY_EXPORT(scale_range);
+HWY_EXPORT(add_scaled_range);
 HWY_EXPORT(mul_range);
 HWY_EXPORT(mul_add_range);
 HWY_EXPORT(silu_range);
 HWY_EXPORT(silu_backward_range);
+HWY_EXPORT(sigmoid_range);
+HWY_EXPORT(sigmoid_backward_range);
+HWY_EXPORT(tanh_range);
+HWY_EXPORT(tanh_backward_range);
+HWY_EXPORT(exp_range);
+HWY_EXPORT(gelu_range);
+HWY_EXPORT(gelu_backward_range);
+HWY_EXPORT(scale_rows_range);
+HWY_EXPORT(scale_rows_backward_range);
 HWY_EXPORT(relu_range);
 HWY_EXPORT(relu_backward_range);
 HWY_EXPORT(swiglu_range);
@@ -154,6 +240,12 @@ void add_to(int64_t n, const float* x, float* y) { add(n, x, y, y); }
 void scale(int64_t n, float factor, float* x) {
   parallel_blocks(n, kBlock, [&](int64_t begin, int64_t end) {
     HWY_DYNAMIC_DISPATCH(scale_range)(begin, end, factor, x);
+  });
+}
+
+void add_scaled(int64_t n, float factor, const float* x, float* y) {
+  parallel_blocks(n, kBlock, [&](int64_t begin, int64_t end) {
+    HWY_DYNAMIC_DISPATCH(add_scaled_range)(begin, end, factor, x, y);
   });
 }
 
@@ -203,6 +295,61 @@ void swiglu_backward(int64_t n, const float* gate, const float* up, const float*
                      float* dup) {
   parallel_blocks(n, kBlock, [&](int64_t begin, int64_t end) {
     HWY_DYNAMIC_DISPATCH(swiglu_backward_range)(begin, end, gate, up, dy, dgate, dup);
+  });
+}
+
+void sigmoid(int64_t n, const float* x, float* y) {
+  parallel_blocks(n, kBlock, [&](int64_t begin, int64_t end) {
+    HWY_DYNAMIC_DISPATCH(sigmoid_range)(begin, end, x, y);
+  });
+}
+
+void sigmoid_backward(int64_t n, const float* y, const float* dy, float* dx) {
+  parallel_blocks(n, kBlock, [&](int64_t begin, int64_t end) {
+    HWY_DYNAMIC_DISPATCH(sigmoid_backward_range)(begin, end, y, dy, dx);
+  });
+}
+
+void tanh(int64_t n, const float* x, float* y) {
+  parallel_blocks(n, kBlock, [&](int64_t begin, int64_t end) {
+    HWY_DYNAMIC_DISPATCH(tanh_range)(begin, end, x, y);
+  });
+}
+
+void tanh_backward(int64_t n, const float* y, const float* dy, float* dx) {
+  parallel_blocks(n, kBlock, [&](int64_t begin, int64_t end) {
+    HWY_DYNAMIC_DISPATCH(tanh_backward_range)(begin, end, y, dy, dx);
+  });
+}
+
+void exp(int64_t n, const float* x, float* y) {
+  parallel_blocks(n, kBlock, [&](int64_t begin, int64_t end) {
+    HWY_DYNAMIC_DISPATCH(exp_range)(begin, end, x, y);
+  });
+}
+
+void gelu(int64_t n, const float* x, float* y) {
+  parallel_blocks(n, kBlock, [&](int64_t begin, int64_t end) {
+    HWY_DYNAMIC_DISPATCH(gelu_range)(begin, end, x, y);
+  });
+}
+
+void gelu_backward(int64_t n, const float* x, const float* dy, float* dx) {
+  parallel_blocks(n, kBlock, [&](int64_t begin, int64_t end) {
+    HWY_DYNAMIC_DISPATCH(gelu_backward_range)(begin, end, x, dy, dx);
+  });
+}
+
+void scale_rows(int64_t rows, int64_t cols, const float* x, const float* factor, float* y) {
+  parallel_rows(rows, cols, [&](int64_t begin, int64_t end) {
+    HWY_DYNAMIC_DISPATCH(scale_rows_range)(begin, end, cols, x, factor, y);
+  });
+}
+
+void scale_rows_backward(int64_t rows, int64_t cols, const float* x, const float* factor, const float* dy,
+                         float* dx, float* dfactor) {
+  parallel_rows(rows, cols, [&](int64_t begin, int64_t end) {
+    HWY_DYNAMIC_DISPATCH(scale_rows_backward_range)(begin, end, cols, x, factor, dy, dx, dfactor);
   });
 }
 

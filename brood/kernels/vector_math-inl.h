@@ -99,6 +99,46 @@ HWY_INLINE V Softplus(D d, V x) {
   return hn::IfThenElse(hn::Le(x, hn::Set(d, 20.0f)), y, x);
 }
 
+// tanh(x) within 4 ulp: for small x, where 1 − tanh would lose it, a polynomial (coefficients of Cephes' tanhf,
+// Moshier 1989).
+template <class D, class V = hn::Vec<D>>
+HWY_INLINE V Tanh(D d, V x) {
+  const V size = hn::Abs(x), x2 = hn::Mul(x, x);
+  V p = hn::Set(d, -5.70498872745e-3f);
+  p = hn::MulAdd(p, x2, hn::Set(d, 2.06390887954e-2f));
+  p = hn::MulAdd(p, x2, hn::Set(d, -5.37397155531e-2f));
+  p = hn::MulAdd(p, x2, hn::Set(d, 1.33314422036e-1f));
+  p = hn::MulAdd(p, x2, hn::Set(d, -3.33332819422e-1f));
+  const V small = hn::MulAdd(hn::Mul(p, x2), x, x);
+  const V one = hn::Set(d, 1.0f);
+  const V e = Exp(d, hn::Mul(hn::Set(d, -2.0f), size));
+  const V large = hn::CopySign(hn::Div(hn::Sub(one, e), hn::Add(one, e)), x);
+  return hn::IfThenElse(hn::Lt(size, hn::Set(d, 0.625f)), small, large);
+}
+
+// Φ(x), the share of a normal distribution below x, and its density φ(x) = e^{−x²/2}/√(2π). Within 8 ulp, and
+// in the tail, where x²/2 is rounded before its exponential is taken, x²/2 more.
+//
+// Φ(−|x|) = e^{−x²/2}·t·q(t) with t = 1/(1 + 0.26·|x|), q within 2.1e-8 up to |x| = 13.3, where a float ends.
+template <class D, class V = hn::Vec<D>>
+HWY_INLINE V NormalShare(D d, V x, V& density) {
+  const V one = hn::Set(d, 1.0f);
+  const V t = hn::Div(one, hn::MulAdd(hn::Set(d, 0.26f), hn::Abs(x), one));
+  const V e = Exp(d, hn::Mul(hn::Mul(hn::Set(d, -0.5f), x), x));
+  V q = hn::Set(d, 0.0308966246f);
+  q = hn::MulAdd(q, t, hn::Set(d, -0.154742695f));
+  q = hn::MulAdd(q, t, hn::Set(d, 0.255471492f));
+  q = hn::MulAdd(q, t, hn::Set(d, -0.155541197f));
+  q = hn::MulAdd(q, t, hn::Set(d, 0.164155921f));
+  q = hn::MulAdd(q, t, hn::Set(d, 0.0496410837f));
+  q = hn::MulAdd(q, t, hn::Set(d, 0.103391680f));
+  q = hn::MulAdd(q, t, hn::Set(d, 0.102964887f));
+  q = hn::MulAdd(q, t, hn::Set(d, 0.103762194f));
+  const V tail = hn::Mul(e, hn::Mul(q, t));
+  density = hn::Mul(e, hn::Set(d, 0.398942280f));
+  return hn::IfThenElse(hn::Lt(x, hn::Zero(d)), tail, hn::Sub(one, tail));
+}
+
 }  // namespace brood::kernels::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
 

@@ -132,6 +132,38 @@ TEST(Ops, Activations) {
   });
 }
 
+TEST(Ops, Curves) {
+  ParameterStore store;
+  Random random(24);
+  Parameter& a = random_parameter(store, "a", {5, 7}, random);
+  Parameter& b = random_parameter(store, "b", {5, 7}, random);
+  expect_gradients(store, [&](Tape& tape) {
+    Var x = as_input(tape, a), y = as_input(tape, b);
+    Var z = add(tape, mul(tape, sigmoid(tape, x), tanh(tape, y)), mul(tape, exp(tape, y), gelu(tape, x)));
+    return weigh(tape, add(tape, z, scale(tape, x, -0.3f)));
+  });
+}
+
+TEST(Ops, HeadsOfUnitLengthTimesTheirNumbers) {
+  ParameterStore store;
+  Random random(25);
+  Parameter& x = random_parameter(store, "x", {5, 12}, random);
+  Parameter& f = random_parameter(store, "f", {5, 3}, random);
+  expect_gradients(store, [&](Tape& tape) {
+    Var in = as_input(tape, x), factor = as_input(tape, f);
+    Var y = tape.folded(l2_norm(tape, tape.folded(in, 4), 1e-6f), 12);
+    return weigh(tape, add(tape, scale_heads(tape, y, factor), scale_heads(tape, in, factor)));
+  });
+  Tape tape;
+  tape.start(false);
+  Var y = l2_norm(tape, tape.folded(as_input(tape, x), 4), 1e-24f);
+  for (int64_t r = 0; r < y.rows(); ++r) {
+    double squares = 0;
+    for (int64_t c = 0; c < 4; ++c) squares += double(y.value()[4 * r + c]) * double(y.value()[4 * r + c]);
+    EXPECT_NEAR(squares, 1, 1e-6);
+  }
+}
+
 TEST(Ops, DropoutKeepsItsMaskAndItsMean) {
   ParameterStore store;
   Random random(5);
@@ -165,6 +197,21 @@ TEST(Ops, CausalConvWithItsStates) {
       });
     }
   }
+}
+
+TEST(Ops, CausalConvWithoutABias) {
+  ParameterStore store;
+  Random random(26);
+  const int64_t B = 2, T = 5, C = 5, width = 4;
+  Parameter& x = random_parameter(store, "x", {B * T, C}, random);
+  Parameter& w = random_parameter(store, "w", {C, width}, random);
+  Parameter& start = random_parameter(store, "state", {B, (width - 1) * C}, random);
+  const Chunk chunk{.B = B, .T = T};
+  expect_gradients(store, [&](Tape& tape) {
+    StateVar state{as_input(tape, start), {}};
+    Var y = causal_conv_silu(tape, as_input(tape, x), w, chunk, state);
+    return sum_of(tape, weigh(tape, y), weigh(tape, state.out, 5));
+  });
 }
 
 TEST(Ops, SelectiveScanWithItsStates) {

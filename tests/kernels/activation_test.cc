@@ -101,12 +101,111 @@ void check_silu(const Case& c) {
       [&](size_t i) { return std::abs(db[i]) + std::abs(dy[i] * reference::silu(a[i])); });
 }
 
+void check_curves(const Case& c) {
+  const Numbers a = widen(c.a), dy = widen(c.dy), da = widen(c.da);
+  const auto backward_size = [&](size_t i) { return std::abs(da[i]) + std::abs(dy[i]); };
+  Floats y(c.a.size()), dx = c.da;
+  sigmoid(c.n, c.a.data(), y.data());
+  expect_each(
+      "sigmoid", y, kSmooth, [&](size_t i) { return reference::sigmoid(a[i]); },
+      [&](size_t i) { return reference::sigmoid(a[i]); });
+  sigmoid_backward(c.n, y.data(), c.dy.data(), dx.data());
+  expect_each(
+      "sigmoid dx", dx, kSmooth,
+      [&](size_t i) { return da[i] + dy[i] * reference::sigmoid(a[i]) * reference::sigmoid(-a[i]); },
+      backward_size);
+
+  tanh(c.n, c.a.data(), y.data());
+  expect_each(
+      "tanh", y, kSmooth, [&](size_t i) { return std::tanh(a[i]); },
+      [&](size_t i) { return std::abs(std::tanh(a[i])); });
+  dx = c.da;
+  tanh_backward(c.n, y.data(), c.dy.data(), dx.data());
+  expect_each(
+      "tanh dx", dx, kSmooth,
+      [&](size_t i) { return da[i] + dy[i] * (1 - std::tanh(a[i]) * std::tanh(a[i])); }, backward_size);
+
+  exp(c.n, c.a.data(), y.data());
+  expect_each(
+      "exp", y, kSmooth, [&](size_t i) { return std::exp(a[i]); }, [&](size_t i) { return std::exp(a[i]); });
+
+  // The tail's exponential is taken of a rounded x²/2.
+  const auto tail = [&](size_t i) { return 1 + a[i] * a[i] / 16; };
+  gelu(c.n, c.a.data(), y.data());
+  expect_each(
+      "gelu", y, kSmooth, [&](size_t i) { return reference::gelu(a[i]); },
+      [&](size_t i) { return std::abs(reference::gelu(a[i])) * tail(i); });
+  dx = c.da;
+  gelu_backward(c.n, c.a.data(), c.dy.data(), dx.data());
+  expect_each(
+      "gelu dx", dx, kSmooth, [&](size_t i) { return da[i] + dy[i] * reference::gelu_slope(a[i]); },
+      [&](size_t i) {
+        return std::abs(da[i]) +
+               std::abs(dy[i]) * (reference::normal_share(a[i]) +
+                                  std::abs(a[i]) * reference::normal_density(a[i]) * tail(i));
+      });
+}
+
+void check_added(const Case& c) {
+  Floats y = c.b;
+  add_scaled(c.n, 0.3f, c.a.data(), y.data());
+  expect_each(
+      "add_scaled", y, 2, [&](size_t i) { return double(c.b[i]) + double(0.3f) * double(c.a[i]); },
+      [&](size_t i) { return std::abs(c.b[i]) + std::abs(c.a[i]); });
+}
+
+TEST(Activation, RowsTimesTheirNumbers) {
+  for_every_target([] {
+    for (int64_t rows : {1, 2, 5, 300}) {
+      for (int64_t cols = 1; cols <= 70; cols += rows == 300 ? 23 : 1) {
+        SCOPED_TRACE(std::to_string(rows) + " x " + std::to_string(cols));
+        const Case c(rows * cols);
+        const Floats factor = normals(rows, 7), dfactor_before = normals(rows, 8);
+        const auto row = [&](size_t i) { return i / size_t(cols); };
+        Floats y(c.a.size());
+        scale_rows(rows, cols, c.a.data(), factor.data(), y.data());
+        expect_each(
+            "y", y, 1, [&](size_t i) { return double(c.a[i]) * double(factor[row(i)]); },
+            [&](size_t i) { return std::abs(c.a[i] * factor[row(i)]); });
+
+        Floats dx = c.da, dfactor = dfactor_before;
+        scale_rows_backward(rows, cols, c.a.data(), factor.data(), c.dy.data(), dx.data(), dfactor.data());
+        expect_each(
+            "dx", dx, 2, [&](size_t i) { return double(c.da[i]) + double(c.dy[i]) * double(factor[row(i)]); },
+            [&](size_t i) { return std::abs(c.da[i]) + std::abs(c.dy[i] * factor[row(i)]); });
+        Numbers expected = widen(dfactor_before), size(expected.size());
+        for (size_t i = 0; i < c.a.size(); ++i) {
+          expected[row(i)] += double(c.dy[i]) * double(c.a[i]);
+          size[row(i)] += std::abs(double(c.dy[i]) * double(c.a[i]));
+        }
+        expect_each(
+            "dfactor", dfactor, double(cols + 2), [&](size_t i) { return expected[i]; },
+            [&](size_t i) { return size[i] + std::abs(dfactor_before[i]); });
+
+        Floats alone = c.da;
+        scale_rows_backward(rows, cols, c.a.data(), factor.data(), c.dy.data(), alone.data(), nullptr);
+        EXPECT_EQ(alone, dx);
+        alone = dfactor_before;
+        scale_rows_backward(rows, cols, c.a.data(), factor.data(), c.dy.data(), nullptr, alone.data());
+        EXPECT_EQ(alone, dfactor);
+        if (testing::Test::HasFailure()) return;
+      }
+    }
+  });
+}
+
 TEST(Activation, ReferenceSlope) {
   Numbers x, slope;
   for (double at = -12; at <= 12; at += 0.7) x.push_back(at), slope.push_back(reference::silu_slope(at));
   expect_gradient("silu", x, slope, [](const Numbers& at) {
     double sum = 0;
     for (double v : at) sum += reference::silu(v);
+    return sum;
+  });
+  for (size_t i = 0; i < x.size(); ++i) slope[i] = reference::gelu_slope(x[i]);
+  expect_gradient("gelu", x, slope, [](const Numbers& at) {
+    double sum = 0;
+    for (double v : at) sum += reference::gelu(v);
     return sum;
   });
 }
@@ -118,10 +217,14 @@ TEST(Activation, EveryLength) {
       const Case c(n);
       check_arithmetic(c);
       check_silu(c);
+      check_curves(c);
+      check_added(c);
       if (testing::Test::HasFatalFailure()) return;
     }
     check_arithmetic(Case(40000));
     check_silu(Case(40000));
+    check_curves(Case(40000));
+    check_added(Case(40000));
   });
 }
 
@@ -150,6 +253,10 @@ TEST(Activation, SameForAnyThreads) {
     silu_backward(c.n, c.a.data(), c.dy.data(), da.data());
     mul_backward(c.n, c.a.data(), c.b.data(), c.dy.data(), da.data(), db.data());
     dropout(c.n, 9, 0.3f, y.data(), y.data());
+    gelu(c.n, y.data(), y.data());
+    tanh(c.n, y.data(), y.data());
+    gelu_backward(c.n, c.a.data(), c.dy.data(), da.data());
+    tanh_backward(c.n, y.data(), c.dy.data(), db.data());
     y.insert(y.end(), da.begin(), da.end());
     y.insert(y.end(), db.begin(), db.end());
     return y;

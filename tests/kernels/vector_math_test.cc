@@ -1,4 +1,4 @@
-// Every target's exponential, logarithm, sigmoid and softplus against double precision, over floats of all
+// Every target's exponential, logarithm and their relatives against double precision, over floats of all
 // sizes.
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "tests/kernels/vector_math_test.cc"
@@ -31,6 +31,16 @@ void softplus_of(int64_t n, const float* x, float* y) {
   map(n, x, y, [](auto d, auto v) HWY_ATTR { return Softplus(d, v); });
 }
 
+void tanh_of(int64_t n, const float* x, float* y) {
+  map(n, x, y, [](auto d, auto v) HWY_ATTR { return Tanh(d, v); });
+}
+void normal_share_of(int64_t n, const float* x, float* y) {
+  map(n, x, y, [](auto d, auto v) HWY_ATTR {
+    auto density = v;
+    return NormalShare(d, v, density);
+  });
+}
+
 }  // namespace brood::kernels::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
 
@@ -49,6 +59,8 @@ HWY_EXPORT(exp_of);
 HWY_EXPORT(log1p_of);
 HWY_EXPORT(sigmoid_of);
 HWY_EXPORT(softplus_of);
+HWY_EXPORT(tanh_of);
+HWY_EXPORT(normal_share_of);
 
 namespace {
 
@@ -151,6 +163,29 @@ TEST(VectorMath, Softplus) {
     check_map(
         floats_of_all_sizes(true), [](double x) { return x > 700 ? x : std::log1p(std::exp(x)); }, 4,
         kSmallestNormal, map);
+    check_nan(map);
+  });
+}
+
+TEST(VectorMath, Tanh) {
+  for_every_target([] {
+    Map map = [](int64_t n, const float* x, float* y) { HWY_DYNAMIC_DISPATCH(tanh_of)(n, x, y); };
+    check_map(
+        floats_of_all_sizes(true), [](double x) { return std::tanh(x); }, 4, 0, map);
+    check_nan(map);
+  });
+}
+
+TEST(VectorMath, NormalShare) {
+  for_every_target([] {
+    Map map = [](int64_t n, const float* x, float* y) { HWY_DYNAMIC_DISPATCH(normal_share_of)(n, x, y); };
+    const auto truth = [](double x) { return 0.5 * std::erfc(-x / std::sqrt(2.0)); };
+    std::vector<float> near = floats_of_all_sizes(true), tail;
+    std::erase_if(near, [](float x) { return x < -2; });
+    near.resize(near.size() / 64 * 64);
+    check_map(near, truth, 8, kSmallestNormal, map);
+    for (int i = 0; i < 64 * 200; ++i) tail.push_back(-2.0f - 0.001f * float(i));
+    check_map(tail, truth, 8 + 13.0 * 13.0 / 2, kSmallestNormal, map);
     check_nan(map);
   });
 }

@@ -1,0 +1,90 @@
+// Elementwise operations whose backward needs nothing but their input or output, and rows brought to a length.
+#include <cmath>
+
+#include "brood/autograd/kernel_rows.h"
+#include "brood/autograd/ops.h"
+#include "brood/base/error.h"
+#include "brood/kernels/activation.h"
+#include "brood/kernels/norm.h"
+
+namespace brood {
+
+Var sigmoid(Tape& tape, Var x) {
+  BROOD_ASSERT(x.contiguous());
+  Var y = tape.make(x.rows(), x.cols(), x.needs_gradient());
+  kernels::sigmoid(x.size(), x.value(), y.value());
+  tape.record(y, [&tape, x, y] {
+    kernels::sigmoid_backward(x.size(), y.value(), tape.gradient(y), tape.gradient(x));
+  });
+  return y;
+}
+
+Var tanh(Tape& tape, Var x) {
+  BROOD_ASSERT(x.contiguous());
+  Var y = tape.make(x.rows(), x.cols(), x.needs_gradient());
+  kernels::tanh(x.size(), x.value(), y.value());
+  tape.record(
+      y, [&tape, x, y] { kernels::tanh_backward(x.size(), y.value(), tape.gradient(y), tape.gradient(x)); });
+  return y;
+}
+
+Var exp(Tape& tape, Var x) {
+  BROOD_ASSERT(x.contiguous());
+  Var y = tape.make(x.rows(), x.cols(), x.needs_gradient());
+  kernels::exp(x.size(), x.value(), y.value());
+  tape.record(y, [&tape, x, y] {
+    kernels::mul_backward(x.size(), y.value(), y.value(), tape.gradient(y), tape.gradient(x), nullptr);
+  });
+  return y;
+}
+
+Var gelu(Tape& tape, Var x) {
+  BROOD_ASSERT(x.contiguous());
+  Var y = tape.make(x.rows(), x.cols(), x.needs_gradient());
+  kernels::gelu(x.size(), x.value(), y.value());
+  tape.record(
+      y, [&tape, x, y] { kernels::gelu_backward(x.size(), x.value(), tape.gradient(y), tape.gradient(x)); });
+  return y;
+}
+
+Var scale(Tape& tape, Var x, float factor) {
+  BROOD_ASSERT(x.contiguous());
+  Var y = tape.make(x.rows(), x.cols(), x.needs_gradient());
+  std::memcpy(y.value(), x.value(), size_t(x.size()) * sizeof(float));
+  kernels::scale(y.size(), factor, y.value());
+  tape.record(y, [&tape, x, y, factor] {
+    kernels::add_scaled(x.size(), factor, tape.gradient(y), tape.gradient(x));
+  });
+  return y;
+}
+
+Var scale_heads(Tape& tape, Var x, Var factor) {
+  const int64_t rows = factor.size(), cols = x.cols() / factor.cols();
+  BROOD_ASSERT(x.contiguous() && factor.contiguous());
+  BROOD_ASSERT(x.rows() == factor.rows() && x.cols() == factor.cols() * cols);
+  Var y = tape.make(x.rows(), x.cols(), x.needs_gradient() || factor.needs_gradient());
+  kernels::scale_rows(rows, cols, x.value(), factor.value(), y.value());
+  tape.record(y, [&tape, x, factor, y, rows, cols] {
+    kernels::scale_rows_backward(rows, cols, x.value(), factor.value(), tape.gradient(y),
+                                 gradient_or_null(tape, x), gradient_or_null(tape, factor));
+  });
+  return y;
+}
+
+// With n columns this is RMSNorm of weight 1/√n: x/√n / sqrt(Σx²/n + eps/n).
+Var l2_norm(Tape& tape, Var x, float eps) {
+  BROOD_ASSERT(x.contiguous());
+  const int64_t rows = x.rows(), cols = x.cols();
+  float* weight = tape.arena().floats(cols);
+  for (int64_t c = 0; c < cols; ++c) weight[c] = 1.0f / std::sqrt(float(cols));
+  Var y = tape.make(rows, cols, x.needs_gradient());
+  float* rstd = tape.recording() ? tape.arena().floats(rows) : nullptr;
+  kernels::rms_norm_forward(rows, cols, x.value(), weight, eps / float(cols), y.value(), rstd);
+  tape.record(y, [&tape, x, y, weight, rstd, rows, cols] {
+    kernels::rms_norm_backward(rows, cols, x.value(), weight, rstd, tape.gradient(y), tape.gradient(x),
+                               nullptr);
+  });
+  return y;
+}
+
+}  // namespace brood
