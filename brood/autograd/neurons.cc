@@ -51,15 +51,19 @@ NeuronTiling make_tiling(int64_t heads, int64_t per_head, bool coarse) {
 
 }  // namespace
 
-NeuronSpace::NeuronSpace(int64_t heads_, int64_t per_head_, int64_t d_model_)
+NeuronSpace::NeuronSpace(int64_t heads_, std::span<const int64_t> parts, int64_t d_model_)
     : heads(heads_),
-      per_head(per_head_),
+      per_head(std::accumulate(parts.begin(), parts.end(), int64_t(0))),
       d_model(d_model_),
       fine_(make_tiling(heads, per_head, false)),
       coarse_(make_tiling(heads, per_head, true)),
       turn_(size_t(per_head / 2)) {
-  BROOD_ASSERT(per_head % 2 == 0);
-  kernels::rotary_turns(per_head, turn_.data());
+  uint64_t* turn = turn_.data();
+  for (const int64_t part : parts) {
+    BROOD_ASSERT(part > 0 && part % 2 == 0);
+    kernels::rotary_turns(part, turn);
+    turn += part / 2;
+  }
 }
 
 const NeuronTiling& NeuronSpace::tiling(int64_t rows) const { return rows <= kFewRows ? coarse_ : fine_; }
@@ -284,6 +288,33 @@ Neurons awaken(Tape& tape, NeuronSpace& space, Var x, Parameter& encoder, float 
     awaken_backward(tape, space, X, x, encoder, weights);
   });
   return X;
+}
+
+Neurons joined(Tape& tape, NeuronSpace& space, Var before, const Neurons& X) {
+  const int64_t size = X.values.size();
+  BROOD_ASSERT((X.dense || X.all) && before.size() == size);
+  Neurons sum = X;
+  float* values = space.lasting(tape).floats(size + kernels::kListSlack);
+  sum.values = tape.leaf(values, X.values.rows(), X.values.cols(), tape.recording());
+  constexpr int64_t kPiece = 1 << 14;
+  const int64_t pieces = (size + kPiece - 1) / kPiece;
+  int64_t* awake = space.scratch().allocate_array<int64_t>(pieces);
+  auto piece = [&](int64_t i) {
+    const int64_t begin = i * kPiece, end = std::min(size, begin + kPiece);
+    std::memcpy(values + begin, before.value() + begin, size_t(end - begin) * sizeof(float));
+    kernels::add_to(end - begin, X.values.value() + begin, values + begin);
+    awake[i] = std::count_if(values + begin, values + end, [](float v) { return v > 0; });
+  };
+  if (pieces == 1)
+    piece(0);
+  else
+    parallel(pieces, piece);
+  sum.awake = std::accumulate(awake, awake + pieces, int64_t(0));
+  tape.record(sum.values, [&tape, before, own = X.values, both = sum.values] {
+    for (const Var v : {before, own})
+      if (v.needs_gradient()) kernels::add_to(v.size(), tape.gradient(both), tape.gradient(v));
+  });
+  return sum;
 }
 
 }  // namespace brood

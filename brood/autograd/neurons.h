@@ -19,6 +19,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <type_traits>
 #include <vector>
 
@@ -44,7 +45,9 @@ struct NeuronTiling {
 // time: its backward must run before the next chunk's forward. Not thread-safe.
 class NeuronSpace {
  public:
-  NeuronSpace(int64_t heads, int64_t per_head, int64_t d_model);
+  // parts: the neurons of a head in groups, each of which turns as a whole head of its size does: what keeps
+  // a head that was put together from others what they were. Even numbers; the sum is a head's neurons.
+  NeuronSpace(int64_t heads, std::span<const int64_t> parts, int64_t d_model);
 
   const int64_t heads, per_head, d_model;
   int64_t neurons() const { return heads * per_head; }
@@ -91,6 +94,10 @@ struct Neurons {
 // Throws Error when rows times neurons are more than 32 bits can count.
 Neurons awaken(Tape& tape, NeuronSpace& space, Var x, Parameter& encoder, float threshold, Sparsity sparsity);
 
+// before + X: neurons that stay awake through the layers (the paper's equation 8). before: the values of such
+// a sum, of the same chunk; X awakened with Sparsity::kNever, whose form does not depend on who is awake.
+Neurons joined(Tape& tape, NeuronSpace& space, Var before, const Neurons& X);
+
 // The synapses of a layer, per stream: ρ = λ^… Σ R_s x_sᵀ, [B, n, D] in place, kept as exp(−faded)·synapses
 // so that fading need not touch them; faded [B, 1].
 struct SynapseState {
@@ -100,8 +107,10 @@ struct SynapseState {
 // The read of the past, the own step excluded: [rows·heads, D], row (b·T + t)·heads + h. fade is λ, in (0,
 // 1].
 //   a_t = ρ_tᵀ R_t,   ρ_{t+1} = λ(ρ_t + R_t x_tᵀ),   ρ = 0 at position 0
+// detached: what is written, R_s and x_s for s < t, has no gradient, so none flows through time (the paper's
+// §7.2).
 Var recall(Tape& tape, NeuronSpace& space, const Neurons& X, Var x, const Chunk& chunk, double fade,
-           SynapseState& state);
+           bool detached, SynapseState& state);
 
 // a as recall gives it (normalised), encoder_v and decoder [n, D]. [rows, D]. gated_count receives how many z
 // > 0.

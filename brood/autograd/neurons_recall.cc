@@ -11,6 +11,7 @@
 //
 // Backward, da given (ρ is a constant): G = dS + dSᵀ with dS_ts = λ^(t−s) ⟨da_t, x_s⟩ for s < t;
 //   dR = G R + λ^t da ρᵀ,   dx_s += Σ_t S_ts da_t.
+// Detached, R_s and x_s of the past are constants: G = dS, and dx gets nothing.
 #include <algorithm>
 #include <cmath>
 #include <cstring>
@@ -49,6 +50,7 @@ struct Recall {
   int64_t B, T, padded;  // padded: T rounded up, the row stride of S
   int64_t heads, N, D, n;
   double fade;
+  bool detached;
   bool keep;  // the final state is wanted
   float* synapses;
   float* S;           // [B, heads, T, padded]
@@ -363,7 +365,7 @@ void Recall::write() const {
   parallel(B * heads, task);
 }
 
-// G = dS + dSᵀ [B, heads, T, padded], zero on the diagonal and in the padding.
+// G = dS + dSᵀ, or dS [B, heads, T, padded], zero on the diagonal and in the padding.
 void Recall::score_gradients(float* G) const {
   const float* da = tape->gradient(a);
   auto task = [&](int64_t i) {
@@ -372,7 +374,10 @@ void Recall::score_gradients(float* G) const {
     kernels::matmul(Order::kPlain, Order::kTransposed, T, T, D, da + (b * T * heads + h) * D, heads * D,
                     x_of(b), D, false, g, padded);
     for (int64_t t = 0; t < T; ++t) {
-      for (int64_t s = 0; s < t; ++s) g[s * padded + t] = g[t * padded + s] *= powers[t - s];
+      for (int64_t s = 0; s < t; ++s) {
+        g[t * padded + s] *= powers[t - s];
+        g[s * padded + t] = detached ? 0.0f : g[t * padded + s];
+      }
       std::memset(g + t * padded + T, 0, size_t(padded - T) * sizeof(float));
       g[t * padded + t] = 0;
     }
@@ -388,7 +393,7 @@ void Recall::backward() const {
   if (T > 1) {
     G = scratch.floats(B * heads * T * padded);
     score_gradients(G);
-    if (x.needs_gradient()) {
+    if (x.needs_gradient() && !detached) {
       float* dx = tape->gradient(x);
       auto task = [&](int64_t b) {
         for (int64_t h = 0; h < heads; ++h)
@@ -412,7 +417,7 @@ void Recall::backward() const {
 }  // namespace
 
 Var recall(Tape& tape, NeuronSpace& space, const Neurons& X, Var x, const Chunk& chunk, double fade,
-           SynapseState& state) {
+           bool detached, SynapseState& state) {
   BROOD_ASSERT(x.contiguous() && x.rows() == chunk.rows() && X.rows == chunk.rows() && 0 < fade && fade <= 1);
   const int64_t B = chunk.B, T = chunk.T, D = space.d_model, heads = space.heads;
   Recall op{.tape = &tape,
@@ -429,6 +434,7 @@ Var recall(Tape& tape, NeuronSpace& space, const Neurons& X, Var x, const Chunk&
             .D = D,
             .n = space.neurons(),
             .fade = fade,
+            .detached = detached,
             .keep = chunk.keep_state,
             .synapses = state.synapses,
             .S = nullptr,

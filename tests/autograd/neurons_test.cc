@@ -14,7 +14,7 @@ TEST(Neurons, AChunkWithMoreThanListsCanCountIsRefused) {
   constexpr int64_t kNeurons = 1 << 20, kRows = 1 << 12;
   ParameterStore store;
   Parameter& encoder = store.add("encoder", {kNeurons, 1});
-  NeuronSpace space(1, kNeurons, 1);
+  NeuronSpace space(1, std::span(&kNeurons, 1), 1);
   std::vector<float> numbers(size_t(kRows), 1.0f);
   Tape tape;
   tape.start(false);

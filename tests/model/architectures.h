@@ -23,6 +23,8 @@ inline const std::vector<TinyModel>& tiny_models() {
       {"bdh", R"({"architecture":"bdh","vocab_size":17,"d_model":16,"n_layer":2,"n_head":2,"n_neuron":64})"},
       {"bdh_decay",
        R"({"architecture":"bdh","vocab_size":17,"d_model":16,"n_layer":2,"n_head":2,"n_neuron":64,"decay":0.9})"},
+      {"bdh_joined",
+       R"({"architecture":"bdh","vocab_size":17,"d_model":16,"n_layer":2,"n_head":2,"n_neuron":64,"residual":"neurons"})"},
       {"mamba", R"({"architecture":"mamba","vocab_size":17,"d_model":12,"n_layer":2,"d_state":5})"},
       {"hybrid",
        R"({"architecture":"stack","vocab_size":17,"d_model":12,"n_layer":2,"mixer":[{"type":"attention","n_head":2,"window":96},"mamba"],"feed":["swiglu","none"],"d_state":5})"},
