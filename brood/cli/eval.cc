@@ -8,10 +8,12 @@
 #include <string>
 #include <vector>
 
+#include "brood/base/error.h"
 #include "brood/base/progress.h"
 #include "brood/cli/input.h"
 #include "brood/cli/interrupt.h"
 #include "brood/cli/live_options.h"
+#include "brood/cli/numbers.h"
 #include "brood/cli/output.h"
 #include "brood/cli/verb.h"
 #include "brood/learn/evaluate.h"
@@ -57,6 +59,7 @@ int evaluate(const Options& options, const Common& common) {
   Model& model = *loaded.model;
   require_bytes(model, options.model);
   const std::vector<uint8_t> bytes = read_all(options.data);
+  if (bytes.empty()) fail("eval: the text is empty; name one with a byte to score");
   ProgressLine line(STDERR_FILENO);
   const auto stop = [&] {
     if (line.due()) line.show(fmt::format("scoring {} ...", bytes_text(double(bytes.size()))));
@@ -98,12 +101,12 @@ Action define_eval(CLI::App& app, const Common& common) {
       ->type_name("FILE...");
   auto* live = app.add_flag("--live", options->live, "go on learning while it is scored");
   app.add_option("--context", options->context, "score windows of N bytes, each from a zero state")
-      ->check(CLI::Range(int64_t(1), int64_t(1) << 30))
+      ->check(whole(1, 1 << 30))
       ->type_name("N")
       ->excludes(live);
   app.add_option("--batch", options->batch, "windows at a time, with --context")
       ->capture_default_str()
-      ->check(CLI::Range(1, 65536))
+      ->check(whole(1, 65536))
       ->type_name("B");
   add_live_options(app, options->settings);
   return [options, &common] {

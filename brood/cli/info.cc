@@ -7,6 +7,7 @@
 
 #include "brood/base/progress.h"
 #include "brood/base/threads.h"
+#include "brood/cli/numbers.h"
 #include "brood/cli/output.h"
 #include "brood/cli/verb.h"
 #include "brood/kernels/machine.h"
@@ -109,7 +110,7 @@ Action define_info(CLI::App& app, const Common& common) {
   app.add_flag("--cpu", options->cpu, "what this machine is and runs: SIMD target, product library, limits");
   app.add_option("--activity", options->activity, "share of neurons awake that the sparse figure stands for")
       ->capture_default_str()
-      ->check(CLI::Range(0.0, 1.0))
+      ->check(real(0, 1))
       ->type_name("SHARE");
   return [options, &common] { return info(*options, common); };
 }

@@ -17,6 +17,7 @@
 #include "brood/cli/input.h"
 #include "brood/cli/interrupt.h"
 #include "brood/cli/live_options.h"
+#include "brood/cli/numbers.h"
 #include "brood/cli/output.h"
 #include "brood/cli/save_folder.h"
 #include "brood/cli/verb.h"
@@ -61,6 +62,12 @@ class Meter {
   int64_t scored() const { return learner_.scored() - first_.scored; }
   double bits_per_byte() const { return since(first_); }
   double last_bits_per_byte() const { return since(recent_.front()); }
+  std::string text() const {
+    if (scored() == 0) return "nothing predicted yet";
+    std::string text = fmt::format("{:.3f} bits per byte", bits_per_byte());
+    if (scored() > kLastBytes) text += fmt::format(", {:.3f} over the last 10 KB", last_bits_per_byte());
+    return text;
+  }
 
  private:
   struct Mark {
@@ -82,9 +89,8 @@ double share(double sum, const Activity& activity) {
 
 std::string progress_text(const Meter& meter, const Activity& activity, double seconds, int64_t size) {
   const double rate = double(meter.scored()) / seconds;
-  std::string text = fmt::format("{} at {}/s, {:.3f} bits per byte, {:.3f} over the last 10 KB",
-                                 bytes_text(double(meter.scored())), bytes_text(rate), meter.bits_per_byte(),
-                                 meter.last_bits_per_byte());
+  std::string text =
+      fmt::format("{} at {}/s, {}", bytes_text(double(meter.scored())), bytes_text(rate), meter.text());
   if (activity.samples > 0) text += fmt::format(", {:.1f} % awake", 100 * share(activity.active, activity));
   if (size > 0) text += fmt::format(", {} left", duration_text(double(size - meter.scored()) / rate));
   return text;
@@ -164,9 +170,8 @@ class Run {
 
   void report(const Meter& meter, double seconds) const {
     const double rate = seconds > 0 ? double(meter.scored()) / seconds : 0;
-    say(fmt::format("{} in {} ({}/s): {:.3f} bits per byte, {:.3f} over the last 10 KB{}",
-                    bytes_text(double(meter.scored())), duration_text(seconds), bytes_text(rate),
-                    meter.bits_per_byte(), meter.last_bits_per_byte(),
+    say(fmt::format("{} in {} ({}/s): {}{}", bytes_text(double(meter.scored())), duration_text(seconds),
+                    bytes_text(rate), meter.text(),
                     options_.save.empty() ? "" : "; saved in " + options_.save));
     if (!common_.json) return;
     const Activity& activity = learner_->activity();
@@ -203,7 +208,7 @@ Action define_live(CLI::App& app, const Common& common) {
   app.add_flag("--overwrite", options->overwrite, "start over in a folder that holds another model");
   app.add_option("--save-every", options->save_every, "seconds between saves on the way")
       ->capture_default_str()
-      ->check(CLI::PositiveNumber)
+      ->check(above_zero(1e9))
       ->type_name("SECONDS");
   add_live_options(app, options->live);
   return [options, &common] {

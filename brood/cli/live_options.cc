@@ -3,6 +3,8 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 
+#include "brood/cli/numbers.h"
+
 namespace brood::cli {
 namespace {
 
@@ -14,7 +16,7 @@ void add_live_options(CLI::App& app, LiveSettings& settings) {
   const auto steps = [&app](const char* name, int64_t& value, int64_t least, const char* purpose) {
     app.add_option(name, value, purpose)
         ->capture_default_str()
-        ->check(CLI::Range(least, kMost))
+        ->check(whole(least, kMost))
         ->type_name("N")
         ->group("Learning");
   };
@@ -25,24 +27,24 @@ void add_live_options(CLI::App& app, LiveSettings& settings) {
   steps("--rehearse-every", settings.rehearse_every, 1, "chunks between rehearsals");
   app.add_option("--learning-rate", settings.optimiser.learning_rate, "step size of AdamW after the warm-up")
       ->capture_default_str()
-      ->check(CLI::Range(0.0, 10.0))
+      ->check(real(0, 10))
       ->type_name("X")
       ->group("Learning");
   app.add_option("--rate-decay", settings.decay_updates,
                  "updates after which the rate has begun to fall as 1/sqrt; 0: constant")
       ->capture_default_str()
-      ->check(CLI::Range(0.0, 1e12))
+      ->check(real(0, 1e12))
       ->type_name("N")
       ->group("Learning");
   app.add_option("--rate-floor", settings.floor,
                  "the rate falls to this share of --learning-rate, no further")
       ->capture_default_str()
-      ->check(CLI::Range(0.0, 1.0))
+      ->check(real(0, 1))
       ->type_name("SHARE")
       ->group("Learning");
   app.add_option("--weight-decay", settings.optimiser.weight_decay, "weight decay of AdamW")
       ->capture_default_str()
-      ->check(CLI::Range(0.0, 10.0))
+      ->check(real(0, 10))
       ->type_name("X")
       ->group("Learning");
 }

@@ -6,6 +6,7 @@
 #include <exception>
 #include <iostream>
 #include <iterator>
+#include <limits>
 #include <new>
 #include <string>
 #include <utility>
@@ -14,6 +15,7 @@
 #include "brood/base/error.h"
 #include "brood/base/threads.h"
 #include "brood/cli/interrupt.h"
+#include "brood/cli/numbers.h"
 #include "brood/cli/output.h"
 #include "brood/cli/verb.h"
 
@@ -44,9 +46,12 @@ constexpr const char* kExamples =
 
 void add_common(CLI::App& verb, Common& common) {
   verb.add_option("--threads", common.threads, "threads that compute (results do not depend on it)")
-      ->check(CLI::Range(1, 1024))
+      ->check(whole(1, 1024))
       ->type_name("N");
-  verb.add_option("--seed", common.seed, "seed of everything random")->capture_default_str()->type_name("N");
+  verb.add_option("--seed", common.seed, "seed of everything random")
+      ->capture_default_str()
+      ->check(whole(0, std::numeric_limits<int64_t>::max()))
+      ->type_name("N");
   verb.add_flag("--json", common.json, "print the result as one line of JSON on standard output");
 }
 

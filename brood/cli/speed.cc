@@ -11,6 +11,7 @@
 #include "brood/base/threads.h"
 #include "brood/cli/interrupt.h"
 #include "brood/cli/live_options.h"
+#include "brood/cli/numbers.h"
 #include "brood/cli/output.h"
 #include "brood/cli/verb.h"
 #include "brood/model/directory.h"
@@ -96,26 +97,26 @@ Action define_speed(CLI::App& app, const Common& common) {
       ->type_name("WHAT");
   app.add_option("--depth", settings.depth, "bytes that the model has read before the clock starts")
       ->capture_default_str()
-      ->check(CLI::Range(int64_t(0), int64_t(1) << 40))
+      ->check(whole(0, kAnyCount))
       ->type_name("N");
   app.add_option("--precision", options->precision, "of the products")
       ->capture_default_str()
       ->check(CLI::IsMember(kPrecisions))
       ->type_name("PRECISION");
   app.add_option("--activity", options->activity, "share of bdh's neurons to be awake, by their threshold")
-      ->check(CLI::Range(0.0, 0.5))
+      ->check(real(0, 0.5))
       ->type_name("SHARE");
   app.add_flag("--dense", options->dense, "compute every neuron of bdh, asleep or not");
   app.add_option("--batch", settings.batch, "streams side by side, to train")
       ->capture_default_str()
-      ->check(CLI::Range(1, 65536))
+      ->check(whole(1, 65536))
       ->type_name("B");
   app.add_option("--context", settings.context, "bytes of a chunk; default 512 to prefill, 128 to train")
-      ->check(CLI::Range(1, 1 << 24))
+      ->check(whole(1, 1 << 24))
       ->type_name("T");
   app.add_option("--repeats", settings.repeats, "measurements of which the median is taken")
       ->capture_default_str()
-      ->check(CLI::Range(1, 1000))
+      ->check(whole(1, 1000))
       ->type_name("N");
   add_live_options(app, settings.live);
   return [options, &common] {

@@ -12,6 +12,7 @@
 
 #include "brood/cli/input.h"
 #include "brood/cli/interrupt.h"
+#include "brood/cli/numbers.h"
 #include "brood/cli/output.h"
 #include "brood/cli/verb.h"
 #include "brood/learn/evaluate.h"
@@ -158,21 +159,21 @@ Action define_talk(CLI::App& app, const Common& common) {
   app.add_option("--prompt", options->prompt, "what to go on from")->type_name("TEXT");
   app.add_option("-n", options->n, "bytes to write")
       ->capture_default_str()
-      ->check(CLI::NonNegativeNumber)
+      ->check(whole(0, kAnyCount))
       ->type_name("N");
   app.add_option("--temperature", options->sampling.temperature,
                  "1: as learnt; lower: safer; 0: the most likely byte")
       ->capture_default_str()
-      ->check(CLI::Range(0.0, 100.0))
+      ->check(real(0, 100))
       ->type_name("X");
   app.add_option("--top-k", options->sampling.top_k, "choose among the K most likely bytes; 0: all")
       ->capture_default_str()
-      ->check(CLI::NonNegativeNumber)
+      ->check(whole(0, kAnyCount))
       ->type_name("K");
   app.add_option("--top-p", options->sampling.top_p,
                  "choose among the likeliest bytes that make up this probability")
       ->capture_default_str()
-      ->check(CLI::Range(0.0, 1.0))
+      ->check(real(0, 1))
       ->type_name("P");
   app.add_flag("--fresh", options->fresh,
                "begin with an empty memory, not at the end of the stream it lived on");

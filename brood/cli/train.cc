@@ -12,6 +12,7 @@
 #include "brood/base/progress.h"
 #include "brood/cli/input.h"
 #include "brood/cli/interrupt.h"
+#include "brood/cli/numbers.h"
 #include "brood/cli/output.h"
 #include "brood/cli/save_folder.h"
 #include "brood/cli/verb.h"
@@ -115,18 +116,18 @@ void add_data_options(CLI::App& app, Options& options) {
       ->type_name("FILE...");
   auto* valid = app.add_option("--valid", options.valid, "text to validate on")->type_name("FILE...");
   app.add_option("--hold-out", options.hold_out, "validate on this last share of the data instead")
-      ->check(CLI::Range(0.0, 0.9))
+      ->check(real(0, 0.9))
       ->type_name("SHARE")
       ->excludes(valid);
   app.add_option("--valid-every", options.trainer.valid_every,
                  "steps between validations; 0: at the end only")
       ->capture_default_str()
-      ->check(CLI::NonNegativeNumber)
+      ->check(whole(0, kAnyCount))
       ->type_name("N");
   app.add_option("--save", options.trainer.directory, "keep the model in this folder")->type_name("DIR");
   app.add_option("--save-every", options.trainer.save_every, "seconds between saves on the way")
       ->capture_default_str()
-      ->check(CLI::PositiveNumber)
+      ->check(above_zero(1e9))
       ->type_name("SECONDS");
   auto* resume = app.add_flag("--resume", options.resume, "go on with the training in the folder of --save")
                      ->needs("--save");
@@ -137,19 +138,19 @@ void add_data_options(CLI::App& app, Options& options) {
 void add_length_options(CLI::App& app, Options& options) {
   auto* steps = app.add_option("--steps", options.steps, "updates to make in all")
                     ->capture_default_str()
-                    ->check(CLI::PositiveNumber)
+                    ->check(whole(1, kAnyCount))
                     ->type_name("N");
   app.add_option("--minutes", options.minutes, "train this long instead; the learning rate follows the clock")
-      ->check(CLI::PositiveNumber)
+      ->check(above_zero(1e7))
       ->type_name("M")
       ->excludes(steps);
   app.add_option("--batch", options.trainer.batch, "streams side by side")
       ->capture_default_str()
-      ->check(CLI::Range(1, 65536))
+      ->check(whole(1, 65536))
       ->type_name("B");
   app.add_option("--context", options.trainer.context, "bytes of each stream in a step")
       ->capture_default_str()
-      ->check(CLI::Range(1, 1 << 24))
+      ->check(whole(1, 1 << 24))
       ->type_name("T");
   app.add_flag("--carry", options.trainer.carry,
                "read the text in order and carry the state on; else random windows from a zero state");
@@ -164,7 +165,7 @@ void add_optimiser_options(CLI::App& app, Options& options) {
   const auto number = [&app](const char* name, double& value, double most, const char* purpose) {
     app.add_option(name, value, purpose)
         ->capture_default_str()
-        ->check(CLI::Range(0.0, most))
+        ->check(real(0, most))
         ->type_name("X")
         ->group("Learning");
   };
@@ -176,7 +177,7 @@ void add_optimiser_options(CLI::App& app, Options& options) {
   number("--clip", trainer.optimiser.clip, 1e9, "largest norm of the whole gradient; 0: any");
   app.add_option("--warmup", trainer.schedule.warmup, "steps until the peak")
       ->capture_default_str()
-      ->check(CLI::NonNegativeNumber)
+      ->check(whole(0, kAnyCount))
       ->type_name("N")
       ->group("Learning");
   app.add_option("--decay", options.decay, "course of the learning rate after the warm-up")

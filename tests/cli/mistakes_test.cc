@@ -27,6 +27,28 @@ TEST(Help, NoVerbOrAnUnknownOneIsAMistake) {
   expect_refused(run({"live"}), "--model");
 }
 
+TEST(Mistakes, NumbersThatAreNoneOrTooLarge) {
+  const auto refused = [](const char* option, const char* value, const std::string& wanted) {
+    expect_refused(run({"live", "--model", "mamba-s", option, value}),
+                   std::string(option) + ": must be " + wanted + ", but is " + value);
+  };
+  refused("--seed", "-1", "a whole number from 0 to 9223372036854775807");
+  refused("--seed", "99999999999999999999999", "a whole number from 0 to 9223372036854775807");
+  refused("--threads", "1.5", "a whole number from 1 to 1024");
+  refused("--learning-rate", "nan", "a number from 0 to 10");
+  refused("--learning-rate", "1e-3x", "a number from 0 to 10");
+  refused("--save-every", "inf", "a number above 0, at most 1e+09");
+  expect_refused(run({"talk", "mamba-s", "--prompt", "a", "-n", "99999999999999999999"}), "-n: must be");
+}
+
+TEST(Mistakes, AnEmptyTextHasNoScore) {
+  const Folder folder;
+  expect_refused(run({"eval", "mamba-s", "--data", folder.write("empty", "")}), "empty");
+  const Result nothing = run({"live", "--model", "mamba-s", "--in", folder.write("none", "")});
+  EXPECT_EQ(nothing.code, 0);
+  EXPECT_NE(nothing.err.find("nothing predicted yet"), std::string::npos) << nothing.err;
+}
+
 TEST(Mistakes, AreNamedInOneSentence) {
   const Folder folder;
   const std::string text = folder.write("text", some_text(300));
