@@ -4,10 +4,10 @@
 
 #include "brood/kernels/activation.h"
 #include "brood/kernels/attention.h"
+#include "brood/kernels/bias.h"
 #include "brood/kernels/conv.h"
 #include "brood/kernels/loss.h"
 #include "brood/kernels/matmul.h"
-#include "brood/kernels/norm.h"
 #include "brood/kernels/selective_scan.h"
 #include "brood/kernels/step_size.h"
 
@@ -62,6 +62,19 @@ Var linear(Tape& tape, Var x, Parameter& weight) {
   return y;
 }
 
+Var linear(Tape& tape, Var x, Parameter& weight, Parameter& bias) {
+  Var y = linear(tape, x, weight);
+  BROOD_ASSERT(bias.size() == y.cols());
+  // In place: the backward of the product does not look at y.
+  kernels::add_row(y.rows(), y.cols(), bias.value.f32(), y.value());
+  tape.use(bias);
+  tape.record(y, [&tape, &bias, y] {
+    kernels::sum_rows(y.rows(), y.cols(), tape.gradient(y), tape.sink().gradient(bias));
+    tape.sink().finished(bias);
+  });
+  return y;
+}
+
 Var block_linear(Tape& tape, Var x, Parameter& weight, int64_t channels) {
   const int64_t c = x.cols() / channels, T = x.rows();
   BROOD_ASSERT(channels * c == x.cols() && weight.size() == x.cols() * c);
@@ -81,45 +94,6 @@ Var block_linear(Tape& tape, Var x, Parameter& weight, int64_t channels) {
                         weight.value.f32() + i * c * c, c, true, dx + i * c, x.stride());
     }
     tape.sink().finished(weight);
-  });
-  return y;
-}
-
-Var rms_norm(Tape& tape, Var x, Parameter& weight, float eps) {
-  const int64_t rows = x.rows(), cols = x.cols(), parts = weight.size() / cols;
-  BROOD_ASSERT(x.contiguous() && weight.size() == parts * cols);
-  Var y = tape.make(rows, cols, true);
-  float* rstd = tape.recording() ? tape.arena().floats(rows) : nullptr;
-  if (parts == 1) {
-    kernels::rms_norm_forward(rows, cols, x.value(), weight.value.f32(), eps, y.value(), rstd);
-  } else {
-    for (int64_t r = 0; r < rows; ++r)
-      kernels::rms_norm_forward(1, cols, x.value() + r * cols, weight.value.f32() + r % parts * cols, eps,
-                                y.value() + r * cols, rstd ? rstd + r : nullptr);
-  }
-  tape.use(weight);
-  tape.record(y, [&tape, &weight, x, y, rstd, rows, cols, parts] {
-    const float *dy = tape.gradient(y), *w = weight.value.f32();
-    float *dx = gradient_or_null(tape, x), *dw = tape.sink().gradient(weight);
-    if (parts == 1) {
-      kernels::rms_norm_backward(rows, cols, x.value(), w, rstd, dy, dx, dw);
-    } else {
-      for (int64_t r = 0; r < rows; ++r)
-        kernels::rms_norm_backward(1, cols, x.value() + r * cols, w + r % parts * cols, rstd + r,
-                                   dy + r * cols, dx ? dx + r * cols : nullptr, dw + r % parts * cols);
-    }
-    tape.sink().finished(weight);
-  });
-  return y;
-}
-
-Var layer_norm(Tape& tape, Var x, float eps) {
-  BROOD_ASSERT(x.contiguous());
-  Var y = tape.make(x.rows(), x.cols(), x.needs_gradient());
-  float* rstd = tape.recording() ? tape.arena().floats(x.rows()) : nullptr;
-  kernels::layer_norm_forward(x.rows(), x.cols(), x.value(), eps, y.value(), rstd);
-  tape.record(y, [&tape, x, y, rstd] {
-    kernels::layer_norm_backward(x.rows(), x.cols(), y.value(), rstd, tape.gradient(y), tape.gradient(x));
   });
   return y;
 }

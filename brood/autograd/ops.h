@@ -29,12 +29,15 @@ struct StateVar {
 
 Var embedding(Tape& tape, std::span<const int32_t> tokens, Parameter& table);  // [rows, d], table [vocab, d]
 Var linear(Tape& tape, Var x, Parameter& weight);                              // x Wᵀ, weight [out, in]
+Var linear(Tape& tape, Var x, Parameter& weight, Parameter& bias);             // x Wᵀ + b, bias [out]
 // x in channels of c = x.cols()/channels columns, each with a map of its own: weight [channels·c, c].
 Var block_linear(Tape& tape, Var x, Parameter& weight, int64_t channels);
 // weight [cols], or [n·cols]: row r is multiplied by its part r % n, which after Tape::folded is the group's
 // own.
 Var rms_norm(Tape& tape, Var x, Parameter& weight, float eps);
 Var layer_norm(Tape& tape, Var x, float eps = 1e-5f);  // no affine part
+// weight and bias [cols], or [n·cols], as of rms_norm: GroupNorm after Tape::folded.
+Var layer_norm(Tape& tape, Var x, Parameter& weight, Parameter& bias, float eps);
 // Rows of unit length: x / sqrt(Σ x² + eps). Of heads: after Tape::folded.
 Var l2_norm(Tape& tape, Var x, float eps);
 Var add(Tape& tape, Var a, Var b);

@@ -176,6 +176,7 @@ Frame bdh_frame(Settings& settings) {
           .embedding_stddev = float(kInitialStddev),
           .head_stddev = float(kInitialStddev),
           .embedding_name = "embed.weight",
+          .embedding_norm_name = "",
           .final_norm_name = "",
           .head_name = "lm_head",
           .head_swapped_in_file = true};

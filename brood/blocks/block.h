@@ -56,10 +56,13 @@ class Block {
 struct Frame {
   int64_t vocab_size, d_model, n_layer;
   bool tied_head = false;  // the head is the embedding
-  enum class Norm { kNone, kLayer, kRms } embedding_norm = Norm::kNone, final_norm = Norm::kNone;
+  // kLayer: LayerNorm without weights; kAffineLayer: with weight and bias (blocks/norm.h).
+  enum class Norm { kNone, kLayer, kAffineLayer, kRms };
+  Norm embedding_norm = Norm::kNone, final_norm = Norm::kNone;
   float norm_eps = 1e-5f;
   float embedding_stddev = 0.02f, head_stddev = 0.02f;
-  std::string embedding_name, final_norm_name, head_name;  // as the public checkpoints spell them
+  // As the public checkpoints spell them; of norms the weight.
+  std::string embedding_name, embedding_norm_name, final_norm_name, head_name;
   bool head_swapped_in_file = false;  // the public checkpoint stores the head [d_model, vocab]
 };
 

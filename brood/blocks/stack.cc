@@ -1,9 +1,11 @@
 #include "brood/blocks/stack.h"
 
 #include <algorithm>
+#include <cmath>
 #include <map>
+#include <optional>
 
-#include "brood/blocks/initialise.h"
+#include "brood/blocks/norm.h"
 
 namespace brood {
 
@@ -13,14 +15,13 @@ constexpr int64_t kMostLayers = 1024;
 
 class Layer final : public Block {
  public:
-  // feed may be null; feed_norm is null when there is none or it shares the mixer's.
-  Layer(std::unique_ptr<Block> mixer, std::unique_ptr<Block> feed, Parameter& mixer_norm,
-        Parameter* feed_norm, float norm_eps, float dropout)
+  // feed may be null; feed_norm is empty when there is none or it shares the mixer's.
+  Layer(std::unique_ptr<Block> mixer, std::unique_ptr<Block> feed, const Norm& mixer_norm,
+        std::optional<Norm> feed_norm, float dropout)
       : mixer_(std::move(mixer)),
         feed_(std::move(feed)),
         mixer_norm_(mixer_norm),
-        feed_norm_(feed_norm),
-        norm_eps_(norm_eps),
+        feed_norm_(std::move(feed_norm)),
         dropout_(dropout),
         mixer_states_(mixer_->state().size()) {}
 
@@ -33,19 +34,15 @@ class Layer final : public Block {
   }
 
   Var forward(BlockContext& context, Var x) override {
-    const Var n = norm(context, x, mixer_norm_);
+    const Var n = mixer_norm_(context.tape, x);
     x = add(context.tape, x, drop(context, part(context, *mixer_, n, 0, mixer_states_), 0));
     if (!feed_) return x;
-    const Var m = feed_norm_ ? norm(context, x, *feed_norm_) : n;
+    const Var m = feed_norm_ ? (*feed_norm_)(context.tape, x) : n;
     return add(context.tape, x,
                drop(context, part(context, *feed_, m, mixer_states_, context.state.size()), 1));
   }
 
  private:
-  Var norm(BlockContext& context, Var x, Parameter& weight) const {
-    return rms_norm(context.tape, x, weight, norm_eps_);
-  }
-
   // Runs a half with its own states: [first, end).
   static Var part(BlockContext& context, Block& half, Var x, size_t first, size_t end) {
     BlockContext own = context;
@@ -59,9 +56,9 @@ class Layer final : public Block {
   }
 
   std::unique_ptr<Block> mixer_, feed_;
-  Parameter& mixer_norm_;
-  Parameter* feed_norm_;
-  const float norm_eps_, dropout_;
+  const Norm mixer_norm_;
+  const std::optional<Norm> feed_norm_;
+  const float dropout_;
   const size_t mixer_states_;
 };
 
@@ -140,31 +137,33 @@ class Parts {
   std::map<const Part*, std::shared_ptr<void>> shared_;
 };
 
-Frame read_frame(Settings& settings, const Spelling& spelling) {
+Frame read_frame(Settings& settings, const Spelling& spelling, const Habits& habits) {
   Frame frame;
   frame.vocab_size = settings.integer("vocab_size", 256, 2, 1 << 20);
   frame.d_model = settings.integer("d_model", 128, 1, 1 << 16);
   frame.n_layer = settings.integer("n_layer", 4, 1, kMostLayers);
-  frame.tied_head = settings.flag("tie_embeddings", true);
-  frame.final_norm = Frame::Norm::kRms;
+  frame.tied_head = settings.flag("tie_embeddings", habits.tied_head);
+  frame.final_norm = settings.choice("norm", habits.norm, {"rms", "layer"}) == "rms"
+                         ? Frame::Norm::kRms
+                         : Frame::Norm::kAffineLayer;
+  if (settings.flag("embedding_norm", habits.embedding_norm)) frame.embedding_norm = frame.final_norm;
   frame.norm_eps = float(settings.number("norm_eps", 1e-5, 0.0, 1.0));
+  frame.embedding_stddev = habits.embedding_stddev;
+  if (habits.head_gain > 0) frame.head_stddev = habits.head_gain / std::sqrt(float(frame.d_model));
   frame.embedding_name = spelling.embedding;
+  frame.embedding_norm_name = spelling.embedding_norm;
   frame.final_norm_name = spelling.final_norm;
   frame.head_name = spelling.head;
   return frame;
 }
 
-Parameter& add_norm(ParameterStore& store, const std::string& name, int64_t d_model) {
-  Parameter& weight = store.add(name, {d_model});
-  weight.decays = false;
-  initialise_constant(weight, 1.0f);
-  return weight;
-}
-
 }  // namespace
 
-Architecture stack(const char* name, const char* mixer, const char* feed, const Spelling& spelling) {
-  const auto frame = [spelling](Settings& settings) { return read_frame(settings, spelling); };
+Architecture stack(const char* name, const char* mixer, const char* feed, const Spelling& spelling,
+                   const Habits& habits) {
+  const auto frame = [spelling, habits](Settings& settings) {
+    return read_frame(settings, spelling, habits);
+  };
   const auto blocks = [mixer, feed, spelling](Settings& settings, const Frame& frame, ParameterStore& store,
                                               Random& random) {
     const auto dropout = float(settings.number("dropout", 0.0, 0.0, 0.95));
@@ -177,13 +176,16 @@ Architecture stack(const char* name, const char* mixer, const char* feed, const 
       const auto place = [&](Parts& parts, const char* half) {
         return Place{i, frame.n_layer, frame.d_model, prefix + half, frame.norm_eps, parts.shared(i)};
       };
-      Parameter& mixer_norm = add_norm(store, prefix + spelling.mixer_norm, frame.d_model);
+      const auto norm = [&](const char* which) {
+        return Norm(frame.final_norm, store, prefix + which, frame.d_model, frame.norm_eps);
+      };
+      const Norm mixer_norm = norm(spelling.mixer_norm);
       auto mixing = mixer_parts.make(place(mixer_parts, spelling.mixer), store, random);
-      Parameter* feed_norm = nullptr;
+      std::optional<Norm> feed_norm;
       auto feeding = feed_parts.make(place(feed_parts, spelling.feed), store, random);
-      if (feeding && !parallel) feed_norm = &add_norm(store, prefix + spelling.feed_norm, frame.d_model);
-      layers.push_back(std::make_unique<Layer>(std::move(mixing), std::move(feeding), mixer_norm, feed_norm,
-                                               frame.norm_eps, dropout));
+      if (feeding && !parallel) feed_norm = norm(spelling.feed_norm);
+      layers.push_back(
+          std::make_unique<Layer>(std::move(mixing), std::move(feeding), mixer_norm, feed_norm, dropout));
     }
     mixer_parts.finish();
     feed_parts.finish();

@@ -1,7 +1,9 @@
 #include "brood/kernels/norm.h"
 
+#include <algorithm>
 #include <cmath>
 
+#include "brood/base/error.h"
 #include "brood/kernels/blocks.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -66,7 +68,11 @@ void rms_backward_weight(int64_t begin, int64_t end, int64_t rows, int64_t cols,
   }
 }
 
-void layer_forward_row(int64_t cols, const float* x, float eps, float* y, float* rstd) {
+struct Moments {
+  float mean, rstd;
+};
+
+Moments moments_of(int64_t cols, const float* x, float eps) {
   const float mean = sum_over(cols, [&](auto d, int64_t i, auto sum)
                                         HWY_ATTR { return hn::Add(sum, hn::LoadU(d, x + i)); }) /
                      float(cols);
@@ -74,11 +80,19 @@ void layer_forward_row(int64_t cols, const float* x, float eps, float* y, float*
     const auto v = hn::Sub(hn::LoadU(d, x + i), hn::Set(d, mean));
     return hn::MulAdd(v, v, sum);
   });
-  const float r = 1.0f / std::sqrt(squares / float(cols) + eps);
-  for_each_vector(0, cols, [&](auto d, int64_t i) HWY_ATTR {
-    hn::StoreU(hn::Mul(hn::Sub(hn::LoadU(d, x + i), hn::Set(d, mean)), hn::Set(d, r)), d, y + i);
-  });
-  if (rstd != nullptr) *rstd = r;
+  return {mean, 1.0f / std::sqrt(squares / float(cols) + eps)};
+}
+
+// x̂ at position i.
+template <class D>
+HWY_INLINE hn::Vec<D> normalised(D d, const float* x, int64_t i, Moments m) {
+  return hn::Mul(hn::Sub(hn::LoadU(d, x + i), hn::Set(d, m.mean)), hn::Set(d, m.rstd));
+}
+
+void layer_forward_row(int64_t cols, const float* x, float eps, float* y, float* rstd) {
+  const Moments m = moments_of(cols, x, eps);
+  for_each_vector(0, cols, [&](auto d, int64_t i) HWY_ATTR { hn::StoreU(normalised(d, x, i, m), d, y + i); });
+  if (rstd != nullptr) *rstd = m.rstd;
 }
 
 void layer_backward_row(int64_t cols, const float* y, float r, const float* dy, float* dx) {
@@ -108,6 +122,64 @@ void layer_backward_rows(int64_t begin, int64_t end, int64_t cols, const float* 
     layer_backward_row(cols, y + row * cols, rstd[row], dy + row * cols, dx + row * cols);
 }
 
+void affine_forward_rows(int64_t begin, int64_t end, int64_t cols, int64_t parts, const float* x,
+                         const float* weight, const float* bias, float eps, float* y, float* moments) {
+  for (int64_t row = begin; row < end; ++row) {
+    const float* x_row = x + row * cols;
+    const float *w = weight + row % parts * cols, *b = bias + row % parts * cols;
+    const Moments m = moments_of(cols, x_row, eps);
+    for_each_vector(0, cols, [&](auto d, int64_t i) HWY_ATTR {
+      const auto scaled = hn::MulAdd(normalised(d, x_row, i, m), hn::LoadU(d, w + i), hn::LoadU(d, b + i));
+      hn::StoreU(scaled, d, y + row * cols + i);
+    });
+    if (moments != nullptr) moments[2 * row] = m.mean, moments[2 * row + 1] = m.rstd;
+  }
+}
+
+void affine_backward_rows(int64_t begin, int64_t end, int64_t cols, int64_t parts, const float* x,
+                          const float* weight, const float* moments, const float* dy, float* dx) {
+  for (int64_t row = begin; row < end; ++row) {
+    const float *x_row = x + row * cols, *dy_row = dy + row * cols, *w = weight + row % parts * cols;
+    float* dx_row = dx + row * cols;
+    const Moments m{moments[2 * row], moments[2 * row + 1]};
+    const float mean = sum_over(cols,
+                                [&](auto d, int64_t i, auto sum) HWY_ATTR {
+                                  return hn::MulAdd(hn::LoadU(d, dy_row + i), hn::LoadU(d, w + i), sum);
+                                }) /
+                       float(cols);
+    const float along_x = sum_over(cols,
+                                   [&](auto d, int64_t i, auto sum) HWY_ATTR {
+                                     const auto g = hn::Mul(hn::LoadU(d, dy_row + i), hn::LoadU(d, w + i));
+                                     return hn::MulAdd(g, normalised(d, x_row, i, m), sum);
+                                   }) /
+                          float(cols);
+    for_each_vector(0, cols, [&](auto d, int64_t i) HWY_ATTR {
+      const auto g = hn::Mul(hn::LoadU(d, dy_row + i), hn::LoadU(d, w + i));
+      const auto centred = hn::Sub(g, hn::Set(d, mean));
+      const auto across = hn::NegMulAdd(normalised(d, x_row, i, m), hn::Set(d, along_x), centred);
+      hn::StoreU(hn::MulAdd(across, hn::Set(d, m.rstd), hn::LoadU(d, dx_row + i)), d, dx_row + i);
+    });
+  }
+}
+
+// Columns [begin, end) of the parts side by side: a line of x holds the rows of all parts.
+void affine_backward_weight(int64_t begin, int64_t end, int64_t rows, int64_t cols, int64_t parts,
+                            const float* x, const float* moments, const float* dy, float* dweight,
+                            float* dbias) {
+  for (int64_t first = 0; first < rows; first += parts) {
+    const float *x_line = x + first * cols, *dy_line = dy + first * cols;
+    for (int64_t part = begin / cols; part * cols < end; ++part) {
+      const Moments m{moments[2 * (first + part)], moments[2 * (first + part) + 1]};
+      for_each_vector(
+          std::max(begin, part * cols), std::min(end, (part + 1) * cols), [&](auto d, int64_t i) HWY_ATTR {
+            const auto g = hn::LoadU(d, dy_line + i);
+            hn::StoreU(hn::MulAdd(g, normalised(d, x_line, i, m), hn::LoadU(d, dweight + i)), d, dweight + i);
+            hn::StoreU(hn::Add(g, hn::LoadU(d, dbias + i)), d, dbias + i);
+          });
+    }
+  }
+}
+
 }  // namespace brood::kernels::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
 
@@ -118,6 +190,9 @@ HWY_EXPORT(rms_backward_rows);
 HWY_EXPORT(rms_backward_weight);
 HWY_EXPORT(layer_forward_rows);
 HWY_EXPORT(layer_backward_rows);
+HWY_EXPORT(affine_forward_rows);
+HWY_EXPORT(affine_backward_rows);
+HWY_EXPORT(affine_backward_weight);
 
 void rms_norm_forward(int64_t rows, int64_t cols, const float* x, const float* weight, float eps, float* y,
                       float* rstd) {
@@ -150,6 +225,28 @@ void layer_norm_backward(int64_t rows, int64_t cols, const float* y, const float
                          float* dx) {
   parallel_rows(rows, cols, [&](int64_t begin, int64_t end) {
     HWY_DYNAMIC_DISPATCH(layer_backward_rows)(begin, end, cols, y, rstd, dy, dx);
+  });
+}
+
+void affine_layer_norm_forward(int64_t rows, int64_t cols, int64_t parts, const float* x, const float* weight,
+                               const float* bias, float eps, float* y, float* moments) {
+  BROOD_ASSERT(rows % parts == 0);
+  parallel_rows(rows, cols, [&](int64_t begin, int64_t end) {
+    HWY_DYNAMIC_DISPATCH(affine_forward_rows)(begin, end, cols, parts, x, weight, bias, eps, y, moments);
+  });
+}
+
+void affine_layer_norm_backward(int64_t rows, int64_t cols, int64_t parts, const float* x,
+                                const float* weight, const float* moments, const float* dy, float* dx,
+                                float* dweight, float* dbias) {
+  BROOD_ASSERT(rows % parts == 0);
+  parallel_columns(rows / parts, parts * cols, [&](int64_t begin, int64_t end) {
+    HWY_DYNAMIC_DISPATCH(affine_backward_weight)
+    (begin, end, rows, cols, parts, x, moments, dy, dweight, dbias);
+  });
+  if (dx == nullptr) return;
+  parallel_rows(rows, cols, [&](int64_t begin, int64_t end) {
+    HWY_DYNAMIC_DISPATCH(affine_backward_rows)(begin, end, cols, parts, x, weight, moments, dy, dx);
   });
 }
 

@@ -9,18 +9,6 @@ namespace brood {
 
 namespace {
 
-Var normalise(Tape& tape, Var x, Frame::Norm norm, Parameter* weight, float eps) {
-  switch (norm) {
-    case Frame::Norm::kNone:
-      return x;
-    case Frame::Norm::kLayer:
-      return layer_norm(tape, x, eps);
-    case Frame::Norm::kRms:
-      return rms_norm(tape, x, *weight, eps);
-  }
-  return x;
-}
-
 // Rows T−1, 2T−1, ... of x: the last step of each stream.
 Var last_rows(Tape& tape, Var x, int64_t B, int64_t T) {
   BROOD_ASSERT(!tape.recording());
@@ -43,13 +31,12 @@ Model::Model(const nlohmann::json& config, uint64_t seed) : parameters_(std::mak
 
   embedding_ = &parameters_->add(frame_.embedding_name, {frame_.vocab_size, frame_.d_model});
   initialise_normal(*embedding_, random, frame_.embedding_stddev);
+  embedding_norm_ =
+      Norm(frame_.embedding_norm, *parameters_, frame_.embedding_norm_name, frame_.d_model, frame_.norm_eps);
   blocks_ = architecture.blocks(settings, frame_, *parameters_, random);
   settings.finish();
-  if (frame_.final_norm == Frame::Norm::kRms) {
-    final_norm_ = &parameters_->add(frame_.final_norm_name, {frame_.d_model});
-    final_norm_->decays = false;
-    initialise_constant(*final_norm_, 1.0f);
-  }
+  final_norm_ =
+      Norm(frame_.final_norm, *parameters_, frame_.final_norm_name, frame_.d_model, frame_.norm_eps);
   head_ = embedding_;
   if (!frame_.tied_head) {
     head_ = &parameters_->add(frame_.head_name, {frame_.vocab_size, frame_.d_model});
@@ -96,8 +83,7 @@ Var Model::forward(Tape& tape, State& state, std::span<const int32_t> tokens, in
                     .training = options.training,
                     .keep_state = options.keep_state};
 
-  Var x =
-      normalise(tape, embedding(tape, tokens, *embedding_), frame_.embedding_norm, nullptr, frame_.norm_eps);
+  Var x = embedding_norm_(tape, embedding(tape, tokens, *embedding_));
   // A pass that records nothing needs only x from one layer to the next: x moves here and the layer's memory
   // is reused.
   float* carried = tape.recording() ? nullptr : tape.arena().floats(x.size());
@@ -157,7 +143,7 @@ Var Model::forward(Tape& tape, State& state, std::span<const int32_t> tokens, in
     }
   }
   if (options.last_only) x = last_rows(tape, x, B, T);
-  return linear(tape, normalise(tape, x, frame_.final_norm, final_norm_, frame_.norm_eps), *head_);
+  return linear(tape, final_norm_(tape, x), *head_);
 }
 
 }  // namespace brood

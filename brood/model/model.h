@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "brood/blocks/block.h"
+#include "brood/blocks/norm.h"
 #include "brood/model/state.h"
 
 namespace brood {
@@ -52,8 +53,8 @@ class Model {
   std::unique_ptr<ParameterStore> parameters_;
   std::vector<std::unique_ptr<Block>> blocks_;
   std::vector<std::vector<StateSpec>> specs_;  // per layer
+  Norm embedding_norm_, final_norm_;
   Parameter* embedding_ = nullptr;
-  Parameter* final_norm_ = nullptr;
   Parameter* head_ = nullptr;
 };
 

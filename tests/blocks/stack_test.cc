@@ -21,7 +21,9 @@ bool has(const Model& model, const std::string& name) {
 
 TEST(Stack, AnyMixerGoesWithAnyFeed) {
   for (const Part& mixer : mixers()) {
-    for (std::string feed : {"none", "relu2", "swiglu"}) {
+    std::vector<std::string> names = {"none"};
+    for (const Part& feed : feeds()) names.push_back(feed.name);
+    for (const std::string& feed : names) {
       json config = {{"architecture", "stack"}, {"d_model", 32}, {"n_layer", 2},
                      {"mixer", mixer.name},     {"feed", feed},  {"vocab_size", 20}};
       const Model model(config);
@@ -65,6 +67,18 @@ TEST(Stack, TheEffectiveConfigurationBuildsTheSame) {
   EXPECT_EQ(again.parameter_count(), model.parameter_count());
 }
 
+TEST(Stack, NormsOfEitherKind) {
+  const Model plain(parse(R"({"architecture": "transformer", "d_model": 16, "n_layer": 1})"));
+  EXPECT_FALSE(has(plain, "model.layers.0.input_layernorm.bias"));
+  EXPECT_FALSE(has(plain, "embedding_norm.weight"));
+  Model layer(parse(R"({"architecture": "transformer", "d_model": 16, "n_layer": 1, "norm": "layer",
+      "embedding_norm": true})"));
+  for (std::string name : {"model.layers.0.input_layernorm", "model.layers.0.post_attention_layernorm",
+                           "model.norm", "embedding_norm"})
+    for (std::string part : {".weight", ".bias"}) EXPECT_TRUE(has(layer, name + part)) << name + part;
+  EXPECT_FALSE(layer.parameters().find("model.norm.bias")->decays);
+}
+
 TEST(Stack, ParallelLayersShareANorm) {
   const Model model(
       parse(R"({"architecture": "transformer", "d_model": 16, "n_layer": 1, "parallel": true})"));
@@ -93,6 +107,8 @@ TEST(Stack, MistakesAreNamed) {
           "did you mean \"d_state\"");
   refused(R"({"architecture": "stack", "mixer": "mamba", "feed": "mamba"})", "feed is \"mamba\"");
   refused(R"({"architecture": "stack", "mixer": "mamba", "parallel": true})", "unknown key \"parallel\"");
+  refused(R"({"architecture": "mamba", "norm": "batch"})", "norm is \"batch\"");
+  refused(R"({"architecture": "rwkv7", "d_model": 96, "head_dim": 64})", "multiple of head_dim 64");
   refused(R"({"architecture": "mamba", "mixer": "attention"})", "unknown key \"mixer\"");
 }
 

@@ -91,6 +91,56 @@ void check_layer(const Case& c) {
   });
 }
 
+// Rows take the weights and biases of the parts in turn.
+void check_affine(const Case& c, int64_t parts) {
+  const Floats weight = normals(parts * c.cols, 6), bias = normals(parts * c.cols, 7);
+  const auto own = [&](size_t i) {  // the place of number i's weight
+    return i / size_t(c.cols) % size_t(parts) * size_t(c.cols) + i % size_t(c.cols);
+  };
+  const Numbers x = widen(c.x), normalised = reference::layer_norm(c.cols, x, kEps);
+  Numbers expected(x.size()), g(x.size()), dweight(weight.size()), dbias(weight.size()), size(weight.size());
+  for (size_t i = 0; i < x.size(); ++i) {
+    expected[i] = normalised[i] * double(weight[own(i)]) + double(bias[own(i)]);
+    g[i] = double(c.dy[i]) * double(weight[own(i)]);
+    dweight[own(i)] += double(c.dy[i]) * normalised[i];
+    dbias[own(i)] += double(c.dy[i]);
+    size[own(i)] += std::abs(double(c.dy[i]));
+  }
+  Floats y(c.x.size()), moments(size_t(2 * c.rows));
+  affine_layer_norm_forward(c.rows, c.cols, parts, c.x.data(), weight.data(), bias.data(), kEps, y.data(),
+                            moments.data());
+  // As of the plain one; |x̂| <= sqrt(cols), and r·|x| is what an error of the mean counts.
+  const auto x_error = [&](size_t i) {
+    const double r = double(moments[2 * (i / size_t(c.cols)) + 1]);
+    return 2 * rounding(c.cols) * (std::sqrt(double(c.cols)) + r * norm_of_row(c.x, c.cols, i));
+  };
+  expect_close("y", y, expected, [&](size_t i) {
+    return x_error(i) * std::abs(double(weight[own(i)])) + kRoundoff * std::abs(double(bias[own(i)]));
+  });
+  Floats again(c.x.size());
+  affine_layer_norm_forward(c.rows, c.cols, parts, c.x.data(), weight.data(), bias.data(), kEps, again.data(),
+                            nullptr);
+  EXPECT_EQ(y, again);
+
+  Floats dx = c.dx_before, dw(weight.size()), db(weight.size());
+  affine_layer_norm_backward(c.rows, c.cols, parts, c.x.data(), weight.data(), moments.data(), c.dy.data(),
+                             dx.data(), dw.data(), db.data());
+  const Numbers expected_dx = reference::layer_norm_backward(c.cols, x, kEps, g);
+  const Floats g_float(g.begin(), g.end());
+  expect_close("dx", dx, sum(expected_dx, c.dx_before), [&](size_t i) {
+    const double r = double(moments[2 * (i / size_t(c.cols)) + 1]);
+    const double y_size = r * norm_of_row(c.x, c.cols, i);
+    return rounding(c.cols) * (std::abs(double(c.dx_before[i])) +
+                               r * norm_of_row(g_float, c.cols, i) * (5 + 4 * y_size * (1 + y_size)));
+  });
+  double worst = 0;
+  for (size_t i = 0; i < x.size(); ++i) worst = std::max(worst, x_error(i));
+  const double rows = double(c.rows) * kRoundoff;
+  expect_close("dweight", dw, dweight,
+               [&](size_t i) { return size[i] * (worst + rows * std::sqrt(double(c.cols))); });
+  expect_close("dbias", db, dbias, [&](size_t i) { return size[i] * rows; });
+}
+
 TEST(Norm, ReferenceGradients) {
   constexpr double kSmooth =
       0.1;  // the eps of kernels bends a row of one number too sharply to take differences
@@ -118,6 +168,9 @@ TEST(Norm, SmallShapes) {
         const Case c(rows, cols);
         check_rms(c);
         if (cols > 1) check_layer(c);
+        if (cols > 1)
+          for (int64_t parts = 1; parts <= rows; ++parts)
+            if (rows % parts == 0) check_affine(c, parts);
         if (testing::Test::HasFatalFailure()) return;
       }
   });
@@ -127,6 +180,7 @@ TEST(Norm, LargeShapes) {
   for_every_target([] {
     check_rms(Case(40, 501));
     check_layer(Case(40, 501));
+    for (int64_t parts : {1, 5, 40}) check_affine(Case(40, 501), parts);
   });
 }
 
@@ -153,6 +207,15 @@ TEST(Norm, SameForAnyThreads) {
                         dweight.data());
       layer_norm_forward(rows, c.cols, c.x.data(), kEps, y.data(), rstd.data());
       layer_norm_backward(rows, c.cols, y.data(), rstd.data(), c.dy.data(), dx.data());
+      const int64_t parts = rows == 300 ? 3 : 1;
+      const Floats weights = normals(parts * c.cols, 6);
+      Floats affine(c.x.size()), moments(size_t(2 * rows)), grown(2 * weights.size());
+      affine_layer_norm_forward(rows, c.cols, parts, c.x.data(), weights.data(), weights.data(), kEps,
+                                affine.data(), moments.data());
+      affine_layer_norm_backward(rows, c.cols, parts, c.x.data(), weights.data(), moments.data(), c.dy.data(),
+                                 dx.data(), grown.data(), grown.data() + weights.size());
+      dx.insert(dx.end(), affine.begin(), affine.end());
+      dx.insert(dx.end(), grown.begin(), grown.end());
       dx.insert(dx.end(), y.begin(), y.end());
       dx.insert(dx.end(), dweight.begin(), dweight.end());
       return dx;
@@ -167,6 +230,8 @@ TEST(Norm, NanSpreadsOverItsRowOnly) {
   rms_norm_forward(2, 40, c.x.data(), c.weight.data(), kEps, y.data(), nullptr);
   for (size_t i = 0; i < 80; ++i) EXPECT_EQ(std::isnan(y[i]), i < 40);
   layer_norm_forward(2, 40, c.x.data(), kEps, y.data(), nullptr);
+  for (size_t i = 0; i < 80; ++i) EXPECT_EQ(std::isnan(y[i]), i < 40);
+  affine_layer_norm_forward(2, 40, 1, c.x.data(), c.weight.data(), c.weight.data(), kEps, y.data(), nullptr);
   for (size_t i = 0; i < 80; ++i) EXPECT_EQ(std::isnan(y[i]), i < 40);
 }
 
