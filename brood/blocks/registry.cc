@@ -20,13 +20,40 @@ constexpr Spelling kLlama = {.embedding = "model.embed_tokens.weight",
                              .feed_norm = "post_attention_layernorm.weight",
                              .mixer = "self_attn.",
                              .feed = "mlp."};
+// RWKV-4 as Hugging Face has it, RWKV-7 as the flash-linear-attention library does.
+constexpr Spelling kRwkv4 = {.embedding = "rwkv.embeddings.weight",
+                             .final_norm = "rwkv.ln_out.weight",
+                             .head = "head.weight",
+                             .layer = "rwkv.blocks.",
+                             .mixer_norm = "ln1.weight",
+                             .feed_norm = "ln2.weight",
+                             .mixer = "attention.",
+                             .feed = "feed_forward.",
+                             .embedding_norm = "rwkv.blocks.0.pre_ln.weight"};
+constexpr Spelling kRwkv7 = {.embedding = "model.embeddings.weight",
+                             .final_norm = "model.norm.weight",
+                             .head = "lm_head.weight",
+                             .layer = "model.layers.",
+                             .mixer_norm = "attn_norm.weight",
+                             .feed_norm = "ffn_norm.weight",
+                             .mixer = "attn.",
+                             .feed = "ffn.",
+                             .embedding_norm = "model.layers.0.pre_norm.weight"};
+
+// RWKV's authors draw embeddings from U(±1e-4), which the norm behind them makes larger, and the head from
+// orthogonal matrices whose entries are of this size.
+constexpr Habits kRwkv = {.norm = "layer",
+                          .embedding_norm = true,
+                          .tied_head = false,
+                          .embedding_stddev = 1e-4f * 0.57735027f,  // of that uniform distribution: 1/√3
+                          .head_gain = 0.5f};
 
 }  // namespace
 
 const std::vector<Part>& mixers() {
   static const std::vector<Part> all = {
-      {"attention", make_attention}, {"mamba", make_mamba},         {"mamba2", make_mamba2},
-      {"mcsd", make_mcsd},           {"retention", make_retention},
+      {"attention", make_attention}, {"mamba", make_mamba}, {"mamba2", make_mamba2}, {"mcsd", make_mcsd},
+      {"retention", make_retention}, {"rwkv4", make_rwkv4}, {"rwkv7", make_rwkv7},
   };
   return all;
 }
@@ -34,6 +61,8 @@ const std::vector<Part>& mixers() {
 const std::vector<Part>& feeds() {
   static const std::vector<Part> all = {
       {"relu2", make_relu2},
+      {"rwkv4_ffn", make_rwkv4_ffn},
+      {"rwkv7_ffn", make_rwkv7_ffn},
       {"swiglu", make_swiglu},
   };
   return all;
@@ -46,6 +75,8 @@ const std::vector<Architecture>& architectures() {
       stack("mamba2", "mamba2", "none", kMamba),
       stack("mcsd", "mcsd", "swiglu", {}),
       stack("retention", "retention", "swiglu", {}),
+      stack("rwkv4", "rwkv4", "rwkv4_ffn", kRwkv4, kRwkv),
+      stack("rwkv7", "rwkv7", "rwkv7_ffn", kRwkv7, kRwkv),
       stack("stack", "", "none", {}),
       stack("transformer", "attention", "swiglu", kLlama),
   };

@@ -9,6 +9,7 @@
 #include "brood/model/checkpoint.h"
 #include "brood/model/presets.h"
 #include "brood/model/public_config.h"
+#include "brood/model/rwkv_weights.h"
 #include "brood/model/safetensors.h"
 
 namespace brood {
@@ -132,7 +133,11 @@ LoadedModel load_model(const std::string& preset_config_or_directory, uint64_t s
   std::error_code ignored;
   if (std::filesystem::is_directory(name, ignored)) return load_directory(name, seed);
   LoadedModel loaded;
-  if (std::filesystem::exists(name, ignored)) {
+  if (RwkvFile::is_one(name)) {
+    const RwkvFile file = RwkvFile::open(name);
+    loaded.model = make_model(file.config(), name, seed);
+    read_weights(file, *loaded.model);
+  } else if (std::filesystem::exists(name, ignored)) {
     loaded.model = make_model(read_config(name), name, seed);
   } else if (const Preset* preset = find_preset(name)) {
     loaded.model = make_model(parse_json(preset->json, name), name, seed);

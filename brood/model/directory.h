@@ -40,12 +40,12 @@ struct LoadedModel {
   std::unique_ptr<Progress> progress;  // null when the directory has none; moments are then in the parameters
 };
 
-// A model directory, a JSON configuration, or the name of a preset, in this order: what exists under that
-// path wins. Public checkpoints load unchanged: public_config.h says which, and weights may be F32, BF16, F16
-// or F64, the embedding spelt either way, a tied head there or not, the vocabulary padded (padding is
-// dropped). Throws Error: nothing of that name (with the presets listed), a broken configuration, tensors
-// missing, unknown, of the wrong shape, with NaN or infinity in them, files of different saves beside each
-// other.
+// A model directory, a file of rwkv.cpp (rwkv_file.h), a JSON configuration, or the name of a preset, in this
+// order: what exists under that path wins. Public checkpoints load unchanged: public_config.h says which, and
+// weights may be F32, BF16, F16 or F64, the embedding spelt either way, a tied head there or not, the vocabulary
+// padded (padding is dropped). Throws Error: nothing of that name (with the presets listed), a broken
+// configuration, tensors missing, unknown, of the wrong shape, with NaN or infinity in them, files of different
+// saves beside each other.
 LoadedModel load_model(const std::string& preset_config_or_directory, uint64_t seed = 0);
 
 }  // namespace brood

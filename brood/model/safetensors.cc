@@ -11,6 +11,7 @@
 #include "brood/base/error.h"
 #include "brood/base/file.h"
 #include "brood/base/json.h"
+#include "brood/tensor/half.h"
 
 static_assert(std::endian::native == std::endian::little, "safetensors holds little-endian numbers");
 
@@ -187,16 +188,6 @@ void check_tiling(const std::string& file, const std::map<std::string, StoredTen
          data.data() + data.size() - next);
 }
 
-float from_half(uint16_t h) {
-  const uint32_t sign = uint32_t(h & 0x8000u) << 16, exponent = (h >> 10) & 31u, fraction = h & 0x3ffu;
-  if (exponent == 31) return std::bit_cast<float>(sign | 0x7f800000u | (fraction << 13));
-  if (exponent == 0) {  // subnormal: fraction · 2⁻²⁴, exact in f32
-    const float magnitude = float(fraction) * 0x1p-24f;
-    return sign ? -magnitude : magnitude;
-  }
-  return std::bit_cast<float>(sign | ((exponent + 112) << 23) | (fraction << 13));
-}
-
 template <class T, class Convert>
 bool convert(const std::byte* from, std::span<float> to, Convert to_f32) {
   bool finite = true;
@@ -323,7 +314,7 @@ void SafetensorsFile::read_f32(const std::string& name, std::span<float> to, int
   else if (tensor->dtype == "BF16")
     finite = convert<uint16_t>(from, to, [](uint16_t x) { return to_float(Bf16{x}); });
   else if (tensor->dtype == "F16")
-    finite = convert<uint16_t>(from, to, from_half);
+    finite = convert<uint16_t>(from, to, half_to_float);
   else if (tensor->dtype == "F64")
     finite = convert<double>(from, to, [](double x) {
       return std::abs(x) <= double(std::numeric_limits<float>::max()) ? float(x) : std::nanf("");

@@ -34,6 +34,9 @@ inline const std::vector<TinyModel>& tiny_models() {
        R"({"architecture":"mcsd","vocab_size":17,"d_model":12,"n_layer":2,"n_channel":4,"feed":"none"})"},
       {"retention",
        R"({"architecture":"retention","vocab_size":17,"d_model":12,"n_layer":2,"n_head":2,"feed":"relu2"})"},
+      {"rwkv4", R"({"architecture":"rwkv4","vocab_size":17,"d_model":12,"n_layer":2,"d_ff":20})"},
+      {"rwkv7",
+       R"({"architecture":"rwkv7","vocab_size":17,"d_model":12,"n_layer":3,"head_dim":6,"d_ff":20,"decay_low_rank_dim":3,"a_low_rank_dim":3,"v_low_rank_dim":2,"gate_low_rank_dim":4})"},
       {"transformer",
        R"({"architecture":"transformer","vocab_size":17,"d_model":16,"n_layer":2,"n_head":2,"window":96})"},
       {"transformer_parallel",
@@ -62,6 +65,8 @@ inline void enlarge(Model& model, float factor = 4.0f) {
     const double least = 1 / std::sqrt(double(p.value.shape()[p.value.shape().rank() - 1]));
     const float scale = rms > 0 ? std::max(factor, float(least / rms)) : 1.0f;
     for (int64_t i = 0; i < p.size(); ++i) p.value.f32()[i] *= scale;
+    // What stands before a map that begins at zero would have no gradient.
+    if (rms == 0) Random(uint64_t(p.size())).fill_normal(p.value.f32(), p.size(), float(least));
     ++p.version;
   }
 }
