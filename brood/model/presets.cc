@@ -26,7 +26,7 @@ const std::vector<Preset>& presets() {
        R"({"architecture": "rwkv4", "d_model": 96, "n_layer": 4})"},
       {"rwkv7-s", "RWKV-7, 0.5 M parameters, bytes",
        R"({"architecture": "rwkv7", "d_model": 96, "n_layer": 3})"},
-      {"rwkv7-100m", "RWKV-7 of the published 0.1B size (191 M parameters), vocabulary of RWKV World",
+      {"rwkv7-191m", "RWKV-7 of the published 0.1B size, 191 M parameters, vocabulary of RWKV World",
        R"({"architecture": "rwkv7", "d_model": 768, "n_layer": 12, "vocab_size": 65536})"},
       {"transformer-s", "Transformer baseline, 0.5 M parameters, bytes",
        R"({"architecture": "transformer", "d_model": 96, "n_head": 3, "n_layer": 5})"},

@@ -1,5 +1,8 @@
 #include "brood/model/public_config.h"
 
+#include <algorithm>
+#include <cmath>
+
 #include "brood/base/error.h"
 #include "brood/base/json.h"
 #include "brood/base/settings.h"
@@ -51,14 +54,80 @@ json from_bdh(const json& config, const std::string& context) {
   return translated;
 }
 
+// A key that may also be null, which stands for the default.
+bool says(const json& config, const char* key) { return config.contains(key) && !config[key].is_null(); }
+
+// transformers: RwkvConfig (RWKV-4).
+json from_rwkv4(const json& config, const std::string& context) {
+  Settings s(config, context);
+  const int64_t d_model = s.integer("hidden_size", 4096, 1, kMost);
+  if (says(config, "attention_hidden_size") && s.integer("attention_hidden_size", 0, 1, kMost) != d_model)
+    fail(
+        "{}: attention_hidden_size is not hidden_size, but only RWKV-4 with the same width throughout is "
+        "known",
+        context);
+  return {
+      {"architecture", "rwkv4"},
+      {"vocab_size", s.integer("vocab_size", 50277, 2, kMost)},
+      {"d_model", d_model},
+      {"n_layer", s.integer("num_hidden_layers", 32, 1, kMost)},
+      {"d_ff", says(config, "intermediate_size") ? s.integer("intermediate_size", 0, 1, kMost) : 4 * d_model},
+      {"norm_eps", s.number("layer_norm_epsilon", 1e-5, 0, 1)},
+      {"tie_embeddings", s.flag("tie_word_embeddings", false)}};
+}
+
+// Every entry of a list of widths, or the one width, is the model's.
+bool all_are(const json& widths, int64_t width) {
+  if (!widths.is_array()) return widths == width;
+  return std::all_of(widths.begin(), widths.end(), [&](const json& one) { return one == width; });
+}
+
+// flash-linear-attention: RWKV7Config.
+json from_rwkv7(const json& config, const std::string& context) {
+  Settings s(config, context);
+  const int64_t d_model = s.integer("hidden_size", 2048, 1, kMost);
+  s.choice("hidden_act", "sqrelu", {"sqrelu"});
+  if (!s.flag("norm_bias", true))
+    fail("{}: norm_bias is false, but only RWKV-7 with biases in its norms is known", context);
+  if (says(config, "attn"))
+    fail("{}: attn is {}, but only RWKV-7 without attention layers is known", context, shown(config["attn"]));
+  if (says(config, "value_dim") && !all_are(config["value_dim"], d_model))
+    fail("{}: value_dim is {}, but only RWKV-7 with values as wide as hidden_size is known", context,
+         shown(config["value_dim"]));
+  const auto or_default = [&](const char* key, int64_t absent) {
+    return says(config, key) ? s.integer(key, 0, 1, kMost) : absent;
+  };
+  const double ratio = says(config, "hidden_ratio") ? s.number("hidden_ratio", 0, 1e-3, 1e3) : 4.0;
+  const auto rounded = int64_t(std::ceil(std::floor(double(d_model) * ratio) / 32)) * 32;
+  int64_t head_dim = or_default("head_dim", 0);
+  if (head_dim == 0) head_dim = config.contains("head_dim") ? d_model / or_default("num_heads", d_model) : 64;
+  json translated = {{"architecture", "rwkv7"},
+                     {"vocab_size", s.integer("vocab_size", 32000, 2, kMost)},
+                     {"d_model", d_model},
+                     {"n_layer", s.integer("num_hidden_layers", 24, 1, kMost)},
+                     {"d_ff", or_default("intermediate_size", rounded)},
+                     {"head_dim", head_dim},
+                     {"embedding_norm", s.flag("norm_first", true)},
+                     {"norm_eps", s.number("norm_eps", 1e-5, 0, 1)},
+                     {"tie_embeddings", s.flag("tie_word_embeddings", false)}};
+  // Null: by the authors' rule, as 0 is here.
+  for (const char* rank : {"decay_low_rank_dim", "a_low_rank_dim", "v_low_rank_dim", "gate_low_rank_dim"})
+    translated[rank] = or_default(rank, 0);
+  return translated;
+}
+
 // transformers: MambaConfig. Settings::finish is not called: such a file says much that does not concern us.
 json from_hugging_face(const json& config, const std::string& context) {
   Settings s(config, context);
   const std::string type = s.text("model_type", "");
   if (type == "bdh") return from_bdh(config, context);
+  if (type == "rwkv") return from_rwkv4(config, context);
+  if (type == "rwkv7" || type == "rwkv7_fla") return from_rwkv7(config, context);
   if (type != "mamba" && type != "mamba2")
-    fail("{}: model_type is {}, but only \"mamba\", \"mamba2\" and \"bdh\" can be imported", context,
-         shown(type));
+    fail(
+        "{}: model_type is {}, but only \"mamba\", \"mamba2\", \"rwkv\", \"rwkv7\" and \"bdh\" can be "
+        "imported",
+        context, shown(type));
   need_rms_norm(s);
   s.choice("hidden_act", "silu", {"silu", "swish"});
   if (s.flag("use_bias", false))

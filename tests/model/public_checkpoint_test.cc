@@ -160,6 +160,41 @@ TEST(PublicConfig, TranslatesMamba2) {
   expect_contains(with("time_step_limit", {0.001, 0.1}), "time_step_limit is [0.001,0.1]");
 }
 
+TEST(PublicConfig, TranslatesRwkv) {
+  const json fourth = {{"model_type", "rwkv"},
+                       {"hidden_size", 8},
+                       {"num_hidden_layers", 2},
+                       {"vocab_size", 64},
+                       {"intermediate_size", nullptr},
+                       {"attention_hidden_size", 8},
+                       {"rescale_every", 6}};
+  EXPECT_EQ(import_config(fourth, "c")["architecture"], "rwkv4");
+  EXPECT_EQ(import_config(fourth, "c")["d_ff"], 32);
+  EXPECT_EQ(Model(import_config(fourth, "c")).config()["norm"], "layer");
+  const json seventh = {{"model_type", "rwkv7"},   {"hidden_size", 16},       {"num_hidden_layers", 2},
+                        {"vocab_size", 64},        {"head_dim", 8},           {"num_heads", nullptr},
+                        {"hidden_ratio", 4.0},     {"intermediate_size", 64}, {"value_dim", {16, 16}},
+                        {"decay_low_rank_dim", 4}, {"a_low_rank_dim", 4},     {"v_low_rank_dim", nullptr},
+                        {"gate_low_rank_dim", 8},  {"hidden_act", "sqrelu"},  {"norm_first", true},
+                        {"norm_eps", 1e-5},        {"attn", nullptr}};
+  const json own = import_config(seventh, "c");
+  EXPECT_EQ(own["d_ff"], 64);
+  EXPECT_EQ(own["head_dim"], 8);
+  EXPECT_EQ(own["v_low_rank_dim"], 0);
+  Model model(own);
+  EXPECT_NE(model.parameters().find("model.layers.1.attn.v_lora.lora.2.bias"), nullptr);
+  EXPECT_EQ(model.parameters().find("model.layers.0.attn.v_lora.lora.2.bias"), nullptr);
+  const auto with = [](json config, const char* key, json value) {
+    config[key] = std::move(value);
+    return message_of([&] { import_config(config, "c.json"); });
+  };
+  expect_contains(with(fourth, "attention_hidden_size", 16), "attention_hidden_size is not hidden_size");
+  expect_contains(with(seventh, "attn", {{"layers", {1}}}), "only RWKV-7 without attention layers");
+  expect_contains(with(seventh, "value_dim", {16, 32}), "value_dim is [16,32]");
+  expect_contains(with(seventh, "norm_bias", false), "norm_bias is false");
+  expect_contains(with(seventh, "hidden_act", "silu"), "hidden_act is \"silu\"");
+}
+
 TEST(PublicConfig, RefusesVariants) {
   const auto with = [](json config, const char* key, json value) {
     config[key] = std::move(value);
