@@ -4,29 +4,13 @@
 #include <cstring>
 
 #include "brood/base/threads.h"
+#include "brood/kernels/amx.h"
 #include "brood/kernels/scratch.h"
-
-#if defined(__x86_64__) && defined(__linux__)
-#define BROOD_BF16_TILES 1
-#ifndef __clang__
-// GCC's own intrinsics start from a register that they leave undefined on purpose (GCC bug 105593).
-#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
-#pragma GCC diagnostic ignored "-Wuninitialized"
-#endif
-#include <immintrin.h>
-#else
-#define BROOD_BF16_TILES 0
-#endif
 
 namespace brood::kernels {
 #if BROOD_BF16_TILES
 
 namespace {
-
-// One attribute for every function here: they call each other and are only reached behind bf16_supported().
-#define BROOD_AVX512 __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,fma")))
-#define BROOD_AMX \
-  __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,fma,amx-tile,amx-bf16")))
 
 constexpr int64_t kSide = 16;              // rows or columns of an f32 tile
 constexpr int64_t kDepth = 32;             // numbers of k in one tile product
@@ -129,20 +113,7 @@ struct Strip {
   const Bf16* tail;
 };
 
-// The tile palette: eight tiles of 16 rows of 64 bytes. Static, because GCC's _tile_loadconfig claims to read
-// only the first bytes of it, and stores into a local one are optimised away.
-struct alignas(64) TileConfig {
-  uint8_t palette = 1, start_row = 0, reserved[14] = {};
-  uint16_t row_bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
-  uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
-};
 const TileConfig kTileConfig;
-
-class AmxOn {
- public:
-  BROOD_AMX AmxOn() { _tile_loadconfig(&kTileConfig); }
-  BROOD_AMX ~AmxOn() { _tile_release(); }
-};
 
 // Tile registers must be literals: accumulators are 0-3, then the right tiles, then the left ones.
 #define BROOD_IF(condition, statement) \
@@ -333,7 +304,7 @@ BROOD_AVX512 void multiply(const Sides& p, const Bf16* packed, int64_t row, int6
 
 BROOD_AMX void multiply_amx(const Sides& p, const Bf16* packed, int64_t row, int64_t row_end, int64_t column,
                             int64_t column_end, int64_t k, int64_t ks, int64_t packed_column) {
-  const AmxOn on;
+  const AmxOn on(kTileConfig);
   multiply(p, packed, row, row_end, column, column_end, k, ks, packed_column);
 }
 
@@ -395,7 +366,7 @@ namespace {
 
 BROOD_AMX void amx_burst(int64_t steps) {
   alignas(64) static const Bf16 zeros[kTile] = {};
-  const AmxOn on;
+  const AmxOn on(kTileConfig);
   _tile_loadd(4, zeros, 64);
   _tile_loadd(5, zeros, 64);
   for (int64_t i = 0; i < steps; ++i) {

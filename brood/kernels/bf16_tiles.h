@@ -36,6 +36,10 @@ void bf16_product(Bf16Kernel kernel, Order a_order, Order b_order, int64_t M, in
                   const Bf16* A, int64_t lda, const Bf16* B, int64_t ldb, bool accumulate, float* C,
                   int64_t ldc);
 
+// y[n] (+)= Σ_k x[k]·W[n][k] for one row, by AMX, on the calling thread. K is a multiple of 32. Faster than dot
+// products where the weights lie in a cache; from memory they come more smoothly row by row (few_rows.h).
+void bf16_row(int64_t N, int64_t K, const Bf16* x, const Bf16* W, int64_t ldw, bool accumulate, float* y);
+
 // Multiplies tiles that stay in registers, `steps` times; returns the floating-point operations done.
 double bf16_burst(Bf16Kernel kernel, int64_t steps);
 

@@ -26,6 +26,9 @@ constexpr int64_t kThreadedFlops = 3'000'000;
 // Up to so many rows, widening bf16 weights keeps up with memory and reads them more smoothly than tiles do.
 constexpr int64_t kFewWidenedRows = 2;
 
+// Weights of so many bytes, one matrix of many, may well lie in a cache when they are wanted again.
+constexpr int64_t kCachedWeights = 512 << 10;
+
 // y = x Wᵀ runs as dot products, which take the weights as they lie, while x stays in L1 beside them; beyond
 // that oneDNN is faster, although it packs the weights at every call.
 constexpr int64_t kDotRows = 32, kDotFloats = 8192;
@@ -48,21 +51,27 @@ void clear(int64_t M, int64_t N, float* C, int64_t ldc) {
   for (int64_t m = 0; m < M; ++m) std::memset(C + m * ldc, 0, size_t(N) * sizeof(float));
 }
 
-template <class T>
-void dot(int64_t M, int64_t N, int64_t K, const T* A, int64_t lda, const T* B, int64_t ldb, bool accumulate,
-         float* C, int64_t ldc) {
-  const int64_t row_bytes = K * int64_t(sizeof(T));
+// rows(N, B, C): the product with N rows of B, on the calling thread.
+template <class T, class Rows>
+void dot(int64_t M, int64_t N, int64_t K, const T* B, int64_t ldb, float* C, Rows&& rows) {
   // A bf16 weight takes as long to widen and multiply as an f32 weight to read from a cache, and from memory
   // one thread gets half of what two do: numbers count, not bytes.
   const bool threaded = N * K * int64_t(sizeof(float)) >= kThreadedBytes || 2 * M * N * K >= kThreadedFlops;
-  if (!threaded) return few_rows_dot(M, N, K, A, lda, B, ldb, accumulate, C, ldc);
+  if (!threaded) return rows(N, B, C);
   // A thread's tasks go as one: the loop prefetches the next rows, and must not take those of another thread
   // out of its cache.
-  const int64_t step = streaming_step(row_bytes);
+  const int64_t step = streaming_step(K * int64_t(sizeof(T)));
   parallel_ranges(ceil_div(N, step), [&](int64_t first, int64_t last) {
     const int64_t begin = first * step, end = std::min(N, last * step);
-    few_rows_dot(M, end - begin, K, A, lda, B + begin * ldb, ldb, accumulate, C + begin, ldc);
+    rows(end - begin, B + begin * ldb, C + begin);
   });
+}
+
+template <class T>
+void few_rows(int64_t M, int64_t N, int64_t K, const T* A, int64_t lda, const T* B, int64_t ldb,
+              bool accumulate, float* C, int64_t ldc) {
+  dot(M, N, K, B, ldb, C,
+      [=](int64_t n, const T* b, float* c) { few_rows_dot(M, n, K, A, lda, b, ldb, accumulate, c, ldc); });
 }
 
 void axpy(int64_t M, int64_t N, int64_t K, const float* A, int64_t row_step, int64_t step, const float* B,
@@ -202,7 +211,7 @@ void matmul(Order a_order, Order b_order, int64_t M, int64_t N, int64_t K, const
   if (K == 0) return accumulate ? void() : clear(M, N, C, ldc);
   const bool a_plain = a_order == Order::kPlain, b_plain = b_order == Order::kPlain;
   if (a_plain && !b_plain && (M <= kFewRows || (M <= kDotRows && M * K <= kDotFloats)))
-    return dot(M, N, K, A, lda, B, ldb, accumulate, C, ldc);
+    return few_rows(M, N, K, A, lda, B, ldb, accumulate, C, ldc);
   if (M <= kFewRows && b_plain)
     return axpy(M, N, K, A, a_plain ? lda : 1, a_plain ? 1 : lda, B, ldb, accumulate, C, ldc);
   if (K <= kFewRows && !a_plain && b_plain) return outer(M, N, K, A, lda, B, ldb, accumulate, C, ldc);
@@ -250,8 +259,11 @@ void matmul(Order a_order, Order b_order, int64_t M, int64_t N, int64_t K, const
   if (K == 0) return accumulate ? void() : clear(M, N, C, ldc);
   const Bf16Kernel kernel = bf16_choice();
   const bool streams = a_order == Order::kPlain && b_order == Order::kTransposed;
+  if (M == 1 && streams && kernel == Bf16Kernel::kAmx && K % 32 == 0 && N * K * 2 <= kCachedWeights)
+    return dot(M, N, K, B, ldb, C,
+               [=](int64_t n, const Bf16* b, float* c) { bf16_row(n, K, A, b, ldb, accumulate, c); });
   if (M <= (kernel == Bf16Kernel::kWidened ? kFewRows : kFewWidenedRows) && streams)
-    return dot(M, N, K, A, lda, B, ldb, accumulate, C, ldc);
+    return few_rows(M, N, K, A, lda, B, ldb, accumulate, C, ldc);
   if (kernel != Bf16Kernel::kWidened)
     return bf16_product(kernel, a_order, b_order, M, N, K, A, lda, B, ldb, accumulate, C, ldc);
   widened(a_order, b_order, M, N, K, A, lda, B, ldb, accumulate, C, ldc);

@@ -277,6 +277,18 @@ TYPED_TEST(Matmul, ARowDependsOnThatRowAlone) {
   }
 }
 
+// One row of bf16: tiles of 16 weights' rows where they fit, the rest as dot products, ranges of both by threads.
+TEST(MatmulBf16, OneRowWithRowsOfEveryNumber) {
+  Random random(11);
+  on_every_target([&] {
+    for (const int64_t N : {1, 15, 16, 17, 63, 64, 65, 79, 80, 145, 1030})
+      for (const int64_t K : {32, 64, 160})
+        for (const int64_t pad : {0, 3})
+          for (const bool accumulate : {false, true})
+            check<Bf16>({Order::kPlain, Order::kTransposed, 1, N, K, pad, accumulate}, random);
+  });
+}
+
 // A single row and the same row among a few give the same bits: decoding one step or four is the same.
 TEST(MatmulFewRows, ARowAloneIsTheRowAmongOthers) {
   on_every_target([] {
