@@ -77,7 +77,8 @@ int speed(const Options& options, const Common& common) {
                 {"limit_kind", s.limited_by_memory ? "bytes_per_second" : "flops"},
                 {"limit_share", rounded(s.limit_share)},
                 {"active_fraction", rounded(s.awake.active)},
-                {"gated_fraction", rounded(s.awake.gated)}});
+                {"gated_fraction", rounded(s.awake.gated)},
+                {"peak_memory_bytes", peak_memory_bytes()}});
   }
   return interrupted() ? interrupted_exit_code() : 0;
 }
