@@ -3,12 +3,10 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
-#include <cstring>
 #include <utility>
 
 #include "brood/base/error.h"
 #include "brood/base/json.h"
-#include "brood/base/random.h"
 
 namespace brood {
 namespace {
@@ -18,19 +16,6 @@ using Clock = std::chrono::steady_clock;
 constexpr double kMeanSteps = 100;  // the loss shown is a mean over about so many steps
 
 double since(Clock::time_point begin) { return std::chrono::duration<double>(Clock::now() - begin).count(); }
-
-// Tells one text from another; not made to withstand forgers.
-uint64_t hash(std::span<const uint8_t> bytes) {
-  constexpr uint64_t kFactor = 0x9e3779b97f4a7c15u;  // 2^64 over the golden ratio, odd
-  uint64_t sum = bytes.size();
-  for (size_t at = 0; at < bytes.size(); at += sizeof(sum)) {
-    uint64_t word = 0;
-    std::memcpy(&word, bytes.data() + at, std::min(sizeof(word), bytes.size() - at));
-    sum = (sum ^ word) * kFactor;
-    sum ^= sum >> 32;
-  }
-  return sum;
-}
 
 double noted(const nlohmann::json& notes, const char* key) {
   const auto found = notes.find(key);
@@ -42,68 +27,51 @@ double noted(const nlohmann::json& notes, const char* key) {
 
 }  // namespace
 
-Trainer::Trainer(Model& model, std::span<const uint8_t> data, const TrainerSettings& settings)
+Trainer::Trainer(Model& model, BatchSource& source, const TrainerSettings& settings)
     : model_(model),
-      data_(data),
-      data_hash_(hash(data)),
+      source_(source),
       settings_(settings),
       optimiser_(model.parameters(), settings.optimiser),
       state_(model.make_state(settings.batch)) {
-  const int64_t needed = settings.carry ? settings.batch * settings.context + 1 : settings.context + 1;
-  if (int64_t(data.size()) < needed) {
-    fail("train: {} bytes of data are too few: a batch of {} with context {}{} needs {}", data.size(),
-         settings.batch, settings.context, settings.carry ? ", carried on," : "", needed);
-  }
-  if (model.frame().vocab_size < 256) {
-    fail("train: the model knows {} tokens and bytes need 256: set \"vocab_size\" to 256 or more",
-         model.frame().vocab_size);
+  if (model.frame().vocab_size < source.vocab_size()) {
+    fail("train: the model knows {} tokens and this training needs {}: set \"vocab_size\" to {} or more",
+         model.frame().vocab_size, source.vocab_size(), source.vocab_size());
   }
   const auto rows = size_t(settings.batch * settings.context);
   tokens_.resize(rows);
   targets_.resize(rows);
 }
 
-// Chance is drawn anew from (seed, step) at every step, so nothing about it has to be saved.
-uint64_t Trainer::step_seed() const { return settings_.seed * 0x9e3779b97f4a7c15u + uint64_t(steps()); }
-
-void Trainer::next_crops() {
-  Random random(step_seed());
-  const int64_t T = settings_.context;
-  for (int64_t b = 0; b < settings_.batch; ++b) {
-    const auto* crop = data_.data() + random.below(data_.size() - uint64_t(T));
-    std::copy_n(crop, T, tokens_.begin() + b * T);
-    std::copy_n(crop + 1, T, targets_.begin() + b * T);
-  }
-  state_.reset();
+Trainer::Trainer(Model& model, std::unique_ptr<BatchSource> source, const TrainerSettings& settings)
+    : Trainer(model, *source, settings) {
+  own_source_ = std::move(source);
 }
 
-void Trainer::next_chunk() {
-  const int64_t T = settings_.context;
-  const int64_t length = (int64_t(data_.size()) - 1) / settings_.batch;  // steps in each of the B streams
-  const int64_t chunk = steps() % (length / T);
-  if (chunk == 0) state_.reset();
-  for (int64_t b = 0; b < settings_.batch; ++b) {
-    const auto* piece = data_.data() + b * length + chunk * T;
-    std::copy_n(piece, T, tokens_.begin() + b * T);
-    std::copy_n(piece + 1, T, targets_.begin() + b * T);
-  }
-}
+Trainer::Trainer(Model& model, std::span<const uint8_t> data, const TrainerSettings& settings)
+    : Trainer(model,
+              std::make_unique<TextBatches>(data, settings.batch, settings.context, settings.carry,
+                                            settings.seed),
+              settings) {}
 
 void Trainer::step() {
   const auto begin = Clock::now();
-  settings_.carry ? next_chunk() : next_crops();
+  if (source_.fill(steps(), tokens_, targets_)) state_.reset();
   tape_.start(true, settings_.precision);
-  const Var logits = model_.forward(tape_, state_, tokens_, settings_.batch, settings_.context,
-                                    {.training = true, .keep_state = settings_.carry, .seed = step_seed()});
+  const Var logits = model_.forward(
+      tape_, state_, tokens_, settings_.batch, settings_.context,
+      {.training = true, .keep_state = settings_.carry, .seed = step_seed(settings_.seed, steps())});
   const Var loss = cross_entropy(tape_, logits, targets_);
-  const double nats = total_nats(loss) / double(loss.rows());
+  const auto asked =
+      double(std::count_if(targets_.begin(), targets_.end(), [](int32_t t) { return t >= 0; }));
+  BROOD_ASSERT(asked > 0);
+  const double nats = total_nats(loss) / asked;
   if (!std::isfinite(nats)) {
     fail(
         "train: the loss is not a number any more at step {}: a smaller --learning-rate or a longer --warmup "
         "helps",
         steps() + 1);
   }
-  tape_.backward(loss, 1.0f / float(loss.rows()));
+  tape_.backward(loss, 1.0f / float(asked));
 
   Schedule schedule = settings_.schedule;
   schedule.total = planned_steps();
@@ -169,9 +137,12 @@ Score Trainer::run(std::span<const uint8_t> valid, const TrainerEvents& events) 
 }
 
 nlohmann::json Trainer::identity() const {
-  return {{"batch", settings_.batch},   {"context", settings_.context},
-          {"carry", settings_.carry},   {"seed", settings_.seed},
-          {"data_bytes", data_.size()}, {"data_hash", fmt::format("{:016x}", data_hash_)}};
+  nlohmann::json identity = source_.identity();
+  identity.update(nlohmann::json{{"batch", settings_.batch},
+                                 {"context", settings_.context},
+                                 {"carry", settings_.carry},
+                                 {"seed", settings_.seed}});
+  return identity;
 }
 
 nlohmann::json Trainer::notes() const {

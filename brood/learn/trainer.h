@@ -1,10 +1,4 @@
-// Trainer: learns from a fixed text in batches, many times over.
-//
-// Two ways to cut the text into chunks of B streams of T steps:
-//   crops    each step takes B windows at random places, from a zero state. Which places depends on
-//            (seed, step) alone, so a training that was stopped goes on with the very crops it would have seen.
-//   carry    the text is cut into B long streams, read side by side in chunks of T; the state is carried from
-//            chunk to chunk and the gradient stops there (truncated backpropagation through time).
+// Trainer: learns in batches, from a fixed text many times over or from any other source of them (batches.h).
 #pragma once
 
 #include <cstdint>
@@ -13,6 +7,7 @@
 #include <span>
 #include <string>
 
+#include "brood/learn/batches.h"
 #include "brood/learn/evaluate.h"
 #include "brood/learn/optimiser.h"
 #include "brood/model/directory.h"
@@ -43,8 +38,10 @@ struct TrainerEvents {
 
 class Trainer {
  public:
-  // `data` and `model` must outlive the trainer. Throws Error when the text is too short for the chunks asked
-  // for or the model's vocabulary has no room for bytes.
+  // `model` and `source` must outlive the trainer. Throws Error when the model's vocabulary has no room for
+  // what the source gives.
+  Trainer(Model& model, BatchSource& source, const TrainerSettings& settings);
+  // From TextBatches over `data`, which must outlive the trainer; their errors, too.
   Trainer(Model& model, std::span<const uint8_t> data, const TrainerSettings& settings);
 
   // Goes on from a saved training: `loaded` must hold the model that this trainer was made with. Throws Error
@@ -64,23 +61,21 @@ class Trainer {
   int64_t steps() const { return optimiser_.steps(); }
   int64_t planned_steps() const;  // an estimate where the clock decides
   int64_t tokens() const { return steps() * settings_.batch * settings_.context; }
-  double loss() const { return mean_loss_; }  // nats per byte, a mean over about 100 steps
+  double loss() const { return mean_loss_; }  // nats per prediction, a mean over about 100 steps
   const TrainerSettings& settings() const { return settings_; }
   double seconds() const { return seconds_; }  // spent in steps, earlier runs included
   double seconds_left() const;
   double tokens_per_second() const;  // of this run
 
  private:
-  uint64_t step_seed() const;
-  void next_crops();
-  void next_chunk();
+  Trainer(Model& model, std::unique_ptr<BatchSource> source, const TrainerSettings& settings);
   nlohmann::json identity() const;  // what a resumed training must have in common
   void check_identity(const nlohmann::json& theirs) const;
   nlohmann::json notes() const;
 
   Model& model_;
-  std::span<const uint8_t> data_;
-  uint64_t data_hash_;
+  std::unique_ptr<BatchSource> own_source_;  // null when it is the caller's
+  BatchSource& source_;
   TrainerSettings settings_;
   Optimiser optimiser_;
   State state_;

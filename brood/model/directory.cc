@@ -128,6 +128,14 @@ bool holds_model(const std::string& directory) {
   return snapshot.has(kConfig) || snapshot.has(kWeights);
 }
 
+nlohmann::json load_config(const std::string& preset_or_config) {
+  const std::string& name = preset_or_config;
+  std::error_code ignored;
+  if (std::filesystem::exists(name, ignored)) return read_config(name);
+  if (const Preset* preset = find_preset(name)) return parse_json(preset->json, name);
+  fail_unknown(name);
+}
+
 LoadedModel load_model(const std::string& preset_config_or_directory, uint64_t seed) {
   const std::string& name = preset_config_or_directory;
   std::error_code ignored;
@@ -137,12 +145,8 @@ LoadedModel load_model(const std::string& preset_config_or_directory, uint64_t s
     const RwkvFile file = RwkvFile::open(name);
     loaded.model = make_model(file.config(), name, seed);
     read_weights(file, *loaded.model);
-  } else if (std::filesystem::exists(name, ignored)) {
-    loaded.model = make_model(read_config(name), name, seed);
-  } else if (const Preset* preset = find_preset(name)) {
-    loaded.model = make_model(parse_json(preset->json, name), name, seed);
   } else {
-    fail_unknown(name);
+    loaded.model = make_model(load_config(name), name, seed);
   }
   return loaded;
 }

@@ -48,4 +48,8 @@ struct LoadedModel {
 // saves beside each other.
 LoadedModel load_model(const std::string& preset_config_or_directory, uint64_t seed = 0);
 
+// What a JSON configuration or a preset says, before defaults are written out: a model of it may be made with
+// some keys changed. Throws Error as load_model does.
+nlohmann::json load_config(const std::string& preset_or_config);
+
 }  // namespace brood
