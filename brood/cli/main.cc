@@ -33,6 +33,8 @@ constexpr Verb kVerbs[] = {
     {"train", "learn from a fixed text in batches", define_train},
     {"eval", "bits per byte of a text under a model", define_eval},
     {"talk", "let a model write, or talk with it", define_talk},
+    {"compare", "several models side by side: learning, speed, memory", define_compare},
+    {"tasks", "synthetic tasks: what can a model learn to remember and to count?", define_tasks},
     {"speed", "tokens per second, beside this machine's limit", define_speed},
     {"info", "what a model is, and what this machine runs it with", define_info},
 };

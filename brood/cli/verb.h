@@ -25,11 +25,13 @@ using Action = std::function<int()>;
 // runs.
 using Define = Action (*)(CLI::App& app, const Common& common);
 
+Action define_compare(CLI::App& app, const Common& common);
 Action define_live(CLI::App& app, const Common& common);
 Action define_train(CLI::App& app, const Common& common);
 Action define_eval(CLI::App& app, const Common& common);
 Action define_talk(CLI::App& app, const Common& common);
 Action define_speed(CLI::App& app, const Common& common);
+Action define_tasks(CLI::App& app, const Common& common);
 Action define_info(CLI::App& app, const Common& common);
 
 constexpr int kUserError = 2;  // exit code

@@ -26,6 +26,15 @@ double window_cost(Model& model, Tape& tape, State& state, std::span<const uint8
 
 constexpr int64_t kReadingChunk = 256;
 
+// The shortest window of attention anywhere in a configuration: layers may have their own.
+int64_t shortest_window(const nlohmann::json& config, int64_t otherwise) {
+  for (const auto& [key, value] : config.items()) {
+    if (key == "window" && value.is_number_integer()) otherwise = std::min(otherwise, value.get<int64_t>());
+    if (value.is_structured()) otherwise = shortest_window(value, otherwise);
+  }
+  return otherwise;
+}
+
 }  // namespace
 
 double total_nats(Var loss) {
@@ -34,9 +43,7 @@ double total_nats(Var loss) {
   return sum;
 }
 
-int64_t reading_chunk(const Model& model) {
-  return std::min(kReadingChunk, model.config().value("window", kReadingChunk));
-}
+int64_t reading_chunk(const Model& model) { return shortest_window(model.config(), kReadingChunk); }
 
 Score score_windows(Model& model, std::span<const uint8_t> bytes, int64_t B, int64_t T, Precision precision,
                     const std::function<bool()>& stop) {

@@ -125,12 +125,6 @@ class Living final : public Work {
 
 constexpr int64_t kProbe = 64;  // steps read to see how many neurons wake
 
-double median(std::vector<double> x) {
-  std::sort(x.begin(), x.end());
-  const size_t n = x.size();
-  return n == 0 ? 0 : (x[(n - 1) / 2] + x[n / 2]) / 2;
-}
-
 // Tokens per second of each repeat, after a warm-up of one.
 std::vector<double> time(Work& work, const SpeedSettings& settings) {
   std::vector<double> rates;
@@ -184,6 +178,20 @@ std::unique_ptr<Model> copy_with(const Model& model, const nlohmann::json& confi
   return copy;
 }
 
+// True when a window was widened.
+bool widen(nlohmann::json& config, int64_t whole, int64_t window) {
+  bool changed = false;
+  for (auto& [key, value] : config.items()) {
+    if (value.is_structured()) changed |= widen(value, whole, window);
+    if (key != "window" || !value.is_number_integer()) continue;
+    const auto given = value.get<int64_t>();
+    if (given < whole || given >= window) continue;
+    value = window;
+    changed = true;
+  }
+  return changed;
+}
+
 Awake probe(Model& model) {
   SpeedSettings settings;
   Reading reading(model, settings, kProbe);
@@ -192,6 +200,12 @@ Awake probe(Model& model) {
 }
 
 }  // namespace
+
+double median(std::vector<double> x) {
+  std::sort(x.begin(), x.end());
+  const size_t n = x.size();
+  return n == 0 ? 0 : (x[(n - 1) / 2] + x[n / 2]) / 2;
+}
 
 std::unique_ptr<Model> with_activity(Model& model, double share, bool dense) {
   auto config = model.config();
@@ -211,6 +225,11 @@ std::unique_ptr<Model> with_activity(Model& model, double share, bool dense) {
   }
   config["threshold"] = threshold;
   return copy_with(model, config);
+}
+
+std::unique_ptr<Model> with_wide_windows(std::unique_ptr<Model> model, int64_t whole, int64_t window) {
+  auto config = model->config();
+  return widen(config, whole, window) ? copy_with(*model, config) : std::move(model);
 }
 
 Speed measure_speed(Model& model, const SpeedSettings& settings) {

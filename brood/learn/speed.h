@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <vector>
 
 #include "brood/learn/live.h"
 #include "brood/model/cost.h"
@@ -37,6 +38,12 @@ struct Speed {
 // leaves the threshold as it is. dense: every neuron is computed, asleep or not. Throws Error for other
 // architectures.
 std::unique_ptr<Model> with_activity(Model& model, double share, bool dense);
+
+double median(std::vector<double> x);  // 0 of none
+
+// The same model with windows of attention of `whole` steps or more widened to `window`, where they are
+// shorter: such a one stands for the whole past. Other models, and shorter windows, are taken as they are.
+std::unique_ptr<Model> with_wide_windows(std::unique_ptr<Model> model, int64_t whole, int64_t window);
 
 // Measures on random bytes. The model's weights change when it trains. Throws Error.
 Speed measure_speed(Model& model, const SpeedSettings& settings);

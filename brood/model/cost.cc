@@ -28,6 +28,10 @@ struct Traffic {
   double bytes = 0, flops = 0;
 };
 
+// A cache of 2·window rows of which at most window are seen.
+bool is_cache(const StateSpec& spec) { return spec.name == "keys" || spec.name == "values"; }
+int64_t seen_rows(const StateSpec& cache, int64_t steps) { return std::min(cache.shape[0] / 2, steps); }
+
 Traffic state_traffic(const StateSpec& spec, int64_t position, const Awake& awake) {
   const double numbers = double(spec.shape.size());
   if (spec.name ==
@@ -35,9 +39,8 @@ Traffic state_traffic(const StateSpec& spec, int64_t position, const Awake& awak
     const double rows = 1 - (1 - awake.active) * (1 - awake.active);
     return {2 * 4 * numbers * rows, 4 * numbers * rows};
   }
-  if (spec.name == "keys" ||
-      spec.name == "values") {  // a cache of 2·window rows of which at most window are seen
-    const double rows = double(std::min(spec.shape[0] / 2, position + 1));
+  if (is_cache(spec)) {
+    const auto rows = double(seen_rows(spec, position + 1));
     return {4 * rows * double(spec.shape[1]), 2 * rows * double(spec.shape[1])};
   }
   return {2 * 4 * numbers, 4 * numbers};  // a small recurrent state: decayed, added to, read
@@ -48,6 +51,16 @@ Traffic state_traffic(const StateSpec& spec, int64_t position, const Awake& awak
 Awake awake(const Activity& activity) {
   if (activity.samples == 0) return {};
   return {activity.active / double(activity.samples), activity.gated / double(activity.samples)};
+}
+
+int64_t held_state_bytes(const Model& model, int64_t position) {
+  int64_t numbers = 0;
+  for (const auto& block : model.blocks()) {
+    for (const StateSpec& spec : block->state()) {
+      numbers += is_cache(spec) ? seen_rows(spec, position) * spec.shape[1] : spec.shape.size();
+    }
+  }
+  return numbers * int64_t(sizeof(float));
 }
 
 StepCost step_cost(Model& model, Precision precision, int64_t position, const Awake& awake) {

@@ -27,6 +27,10 @@ struct StepCost {
   double bytes() const { return weight_bytes + state_bytes; }
 };
 
+// Bytes that the state of one stream really holds after so many steps: of a cache of keys and values the rows
+// that are in its window.
+int64_t held_state_bytes(const Model& model, int64_t position);
+
 // position: steps that the stream has seen (a cache of keys is as long as that, up to its window). Runs one
 // recorded step of the model to see which weights are used how often; the model is left as it was.
 StepCost step_cost(Model& model, Precision precision, int64_t position = 0, const Awake& awake = {});

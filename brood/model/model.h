@@ -45,6 +45,7 @@ class Model {
               const ForwardOptions& options = {});
 
   std::vector<std::unique_ptr<Block>>& blocks() { return blocks_; }
+  const std::vector<std::unique_ptr<Block>>& blocks() const { return blocks_; }
 
  private:
   nlohmann::json config_;

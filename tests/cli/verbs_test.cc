@@ -163,6 +163,110 @@ TEST_F(Verbs, EvalScoresAndLearnsIfAsked) {
   EXPECT_EQ(still.at("bytes"), 6000);
 }
 
+TEST_F(Verbs, TasksAreLearntAndTestedAtEveryLength) {
+  const Result result =
+      run({"tasks", "delay", "--d-model", "16", "--layers", "1", "--steps", "3", "--check-every", "2",
+           "--test-length", "20", "300", "--test-sequences", "4", "--save", folder / "m", "--json"});
+  ASSERT_EQ(result.code, 0) << result.err;
+  const auto json = result.json();
+  expect_numbers(json, {"steps", "train_loss", "seconds", "parameters", "train_length"});
+  EXPECT_EQ(json["config"]["vocab_size"], 16);
+  ASSERT_EQ(json["scores"].size(), 2u);
+  EXPECT_EQ(json["scores"][1]["length"], 300);
+  EXPECT_EQ(json["scores"][1]["answers"], 4 * (300 - 16));
+  EXPECT_NE(result.err.find("step 2: "), std::string::npos) << result.err;
+  // What was saved is tested without another step, and trained on with --resume.
+  const auto again = run({"tasks", "delay", "--model", folder / "m", "--steps", "0", "--test-length", "20",
+                          "300", "--test-sequences", "4", "--json"})
+                         .json();
+  EXPECT_EQ(again.at("scores"), json["scores"]);
+  const auto more =
+      run({"tasks", "delay", "--steps", "5", "--save", folder / "m", "--resume", "--json"}).json();
+  EXPECT_EQ(more.at("steps"), 5);
+}
+
+TEST_F(Verbs, CompareLaysModelsSideBySide) {
+  const std::string attention = folder.write("attention.json", kTinyTransformer);
+  std::vector<std::string> words{"compare",
+                                 tiny,
+                                 attention,
+                                 tiny,
+                                 "--data",
+                                 text,
+                                 "--steps",
+                                 "6",
+                                 "--batch",
+                                 "2",
+                                 "--context",
+                                 "16",
+                                 "--contexts",
+                                 "40",
+                                 "20",
+                                 "--measure",
+                                 "0.01",
+                                 "--page",
+                                 folder / "page.html",
+                                 "--save",
+                                 folder / "race"};
+  const Result table = run(words);
+  ASSERT_EQ(table.code, 0) << table.err;
+  EXPECT_EQ(std::count(table.out.begin(), table.out.end(), '\n'), 4) << table.out;
+  EXPECT_NE(read_file(folder / "page.html").find("</html>"), std::string::npos);
+  expect_refused(run(words), "--resume");
+
+  words.insert(words.end(), {"--resume", "--json"});
+  const Result again = run(words);
+  ASSERT_EQ(again.code, 0) << again.err;
+  EXPECT_NE(again.err.find("finished before"), std::string::npos) << "nothing is trained twice";
+  const auto models = again.json().at("models");
+  ASSERT_EQ(models.size(), 3u);
+  EXPECT_EQ(models[1]["name"], "attention");
+  EXPECT_EQ(models[2]["name"], "tiny-2");
+  EXPECT_EQ(models[0]["bits_per_byte"], models[2]["bits_per_byte"]) << "the same model, the same bytes";
+  EXPECT_EQ(models[0]["contexts"][0]["context"], 20);
+  EXPECT_EQ(models[0]["bytes"], 6 * 2 * 16);
+  // The table shows the document's numbers.
+  for (const auto& model : models) {
+    EXPECT_NE(table.out.find(std::to_string(model["bits_per_byte"].get<double>()).substr(0, 4)),
+              std::string::npos)
+        << table.out;
+  }
+  words[words.size() - 2] = "--overwrite";
+  EXPECT_EQ(run(words).code, 0);
+  words[words.size() - 2] = "--resume";
+  words[9] = "3";  // another batch
+  expect_refused(run(words), "batch");
+}
+
+TEST_F(Verbs, CompareKeepsWhatIsFinishedWhenInterrupted) {
+  const std::string race = folder / "race";
+  Process compare({"compare", tiny, tiny, "--data", text, "--minutes", "0.05", "--contexts", "20",
+                   "--measure", "0.01", "--page", folder / "page.html", "--save", race, "--json"});
+  while (!std::filesystem::exists(race + "/comparison.json"))
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  compare.kill(SIGINT);  // the first is finished, the second has begun
+  const Result result = compare.wait();
+  EXPECT_EQ(result.code, 130) << result.err;
+  EXPECT_EQ(result.json().at("models").size(), 1u);
+  EXPECT_EQ(nlohmann::json::parse(read_file(race + "/comparison.json")).at("models").size(), 1u);
+}
+
+TEST_F(Verbs, CompareMeasuresSpeedsAlone) {
+  const auto json = run({"compare", tiny, "--speed-only", "--contexts", "50", "--measure", "0.01", "--page",
+                         folder / "page.html", "--json"})
+                        .json();
+  EXPECT_FALSE(json.at("trained").get<bool>());
+  EXPECT_GT(json["models"][0]["contexts"][0]["decode_bytes_per_second"].get<double>(), 0);
+}
+
+TEST_F(Verbs, TheSpringIsFound) {
+  const auto json = run({"tasks", "spring", "--mass", "3", "--json"}).json();
+  expect_numbers(json, {"mass", "damping", "stiffness", "unexplained", "steps"});
+  for (const char* error : {"mass_error", "damping_error", "stiffness_error"}) {
+    EXPECT_LT(json.at(error).get<double>(), 0.02);
+  }
+}
+
 TEST_F(Verbs, TalkWritesAsManyBytesAsAsked) {
   const auto greedy = [&] {
     return run({"talk", tiny, "--prompt", "the ", "-n", "40", "--temperature", "0", "--json"});
