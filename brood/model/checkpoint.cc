@@ -4,6 +4,7 @@
 #include <bit>
 #include <set>
 #include <span>
+#include <string_view>
 #include <utility>
 
 #include "brood/base/json.h"
@@ -81,6 +82,21 @@ void read_like(const SafetensorsFile& file, const std::string& name, const Param
     read_swapped(file, name, shape, to.f32());
   else
     file.read_f32(name, {to.f32(), size_t(to.size())});
+}
+
+// flash-linear-attention's first RWKV-7 kept the six shares of a token shift, attn.x_r to x_g, as rows of attn.x_x.
+// Whether p is one of them, and was read from there.
+bool read_fused_share(const SafetensorsFile& file, Parameter& p, std::set<std::string>& known) {
+  constexpr std::string_view kShares = "rwkvag", kPart = ".attn.x_";
+  const std::string group = p.name.substr(0, p.name.size() - 1);
+  if (file.find(p.name) || !group.ends_with(kPart)) return false;
+  const size_t row = kShares.find(p.name.back());
+  const std::string fused = group + "x";
+  if (row == std::string_view::npos || !file.find(fused)) return false;
+  check_shape(file, fused, {int64_t(kShares.size()), p.size()}, false);
+  file.read_f32(fused, {p.value.f32(), size_t(p.size())}, int64_t(row) * p.size());
+  known.insert(fused);
+  return true;
 }
 
 // A head that the model ties to its embedding may be in the file, too, but must then be the same.
@@ -173,10 +189,11 @@ void write_optimiser(const std::string& path, const Model& model, const Progress
 void read_weights(const SafetensorsFile& file, Model& model) {
   std::set<std::string> known(std::begin(kBuffers), std::end(kBuffers));
   for (Parameter& p : model.parameters().all()) {
+    ++p.version;
+    if (read_fused_share(file, p, known)) continue;
     const std::string& name = stored_name(file, p.name);
     const bool vocabulary = p.name == model.frame().embedding_name || p.name == model.frame().head_name;
     read_like(file, name, p, vocabulary && !p.swapped_in_file, p.value);
-    ++p.version;
     known.insert(name);
   }
   if (model.frame().tied_head && file.find(kTiedHead) && known.insert(kTiedHead).second)

@@ -229,6 +229,31 @@ TEST(PublicCheckpoint, HuggingFaceMambaLoadsUnchanged) {
   expect_contains(foreign.message(), "\"lm_head.weight\" differs from the embedding");
 }
 
+TEST(PublicCheckpoint, RwkvLoadsUnchanged) {
+  Foreign seventh("rwkv7");
+  seventh.config = {{"model_type", "rwkv7"}, {"hidden_size", 8}, {"num_hidden_layers", 2}, {"head_dim", 8},
+                    {"vocab_size", 256},     {"attn", nullptr},  {"norm_first", true}};
+  expect_same_parameters(*seventh.load().model, seventh.model());
+  // As the library wrote it at first: six shares in one tensor.
+  std::vector<std::vector<float>> fused(2);
+  for (size_t layer = 0; layer < 2; ++layer) {
+    const std::string group = fmt::format("model.layers.{}.attn.x_", layer);
+    for (const char* share : {"r", "w", "k", "v", "a", "g"}) {
+      const auto node = seventh.tensors.extract(group + share);
+      const auto* from = static_cast<const float*>(node.mapped().data);
+      fused[layer].insert(fused[layer].end(), from, from + 8);
+    }
+    seventh.tensors[group + "x"] = {"", Dtype::kF32, {6, 8}, fused[layer].data()};
+  }
+  expect_same_parameters(*seventh.load().model, seventh.model());
+  seventh.tensors["model.layers.1.attn.x_x"].shape = {8, 6};
+  expect_contains(seventh.message(), "attn.x_x\" has the shape [8,6], but config.json needs [6,8]");
+
+  Foreign fourth("rwkv4");
+  fourth.config = {{"model_type", "rwkv"}, {"hidden_size", 8}, {"num_hidden_layers", 2}, {"vocab_size", 256}};
+  expect_same_parameters(*fourth.load().model, fourth.model());
+}
+
 TEST(PublicCheckpoint, PaddingOfTheVocabularyIsDropped) {
   Foreign foreign("mamba");
   const std::string embedding = "backbone.embedding.weight";
