@@ -1,10 +1,11 @@
-// Elementwise operations whose backward needs nothing but their input or output, and rows brought to a length.
+// Elementwise operations, rows brought to a length, and rows plus a bias.
 #include <cmath>
 
 #include "brood/autograd/kernel_rows.h"
 #include "brood/autograd/ops.h"
 #include "brood/base/error.h"
 #include "brood/kernels/activation.h"
+#include "brood/kernels/bias.h"
 #include "brood/kernels/norm.h"
 
 namespace brood {
@@ -47,6 +48,16 @@ Var gelu(Tape& tape, Var x) {
   return y;
 }
 
+Var heavy_tail(Tape& tape, Var x, float least) {
+  BROOD_ASSERT(x.contiguous());
+  Var y = tape.make(x.rows(), x.cols(), x.needs_gradient());
+  kernels::heavy_tail(x.size(), x.value(), least, y.value());
+  tape.record(y, [&tape, x, y, least] {
+    kernels::heavy_tail_backward(x.size(), y.value(), least, tape.gradient(y), tape.gradient(x));
+  });
+  return y;
+}
+
 Var scale(Tape& tape, Var x, float factor) {
   BROOD_ASSERT(x.contiguous());
   Var y = tape.make(x.rows(), x.cols(), x.needs_gradient());
@@ -67,6 +78,35 @@ Var scale_heads(Tape& tape, Var x, Var factor) {
   tape.record(y, [&tape, x, factor, y, rows, cols] {
     kernels::scale_rows_backward(rows, cols, x.value(), factor.value(), tape.gradient(y),
                                  gradient_or_null(tape, x), gradient_or_null(tape, factor));
+  });
+  return y;
+}
+
+Var dot_heads(Tape& tape, Var a, Var b, int64_t heads) {
+  const int64_t rows = a.rows() * heads, cols = a.cols() / heads;
+  BROOD_ASSERT(a.contiguous() && b.contiguous() && a.cols() == heads * cols);
+  BROOD_ASSERT(a.rows() == b.rows() && a.cols() == b.cols());
+  Var y = tape.make(a.rows(), heads, a.needs_gradient() || b.needs_gradient());
+  kernels::dot_rows(rows, cols, a.value(), b.value(), y.value());
+  tape.record(y, [&tape, a, b, y, rows, cols] {
+    const float* dy = tape.gradient(y);
+    if (a.needs_gradient()) kernels::add_scaled_rows(rows, cols, b.value(), dy, tape.gradient(a));
+    if (b.needs_gradient()) kernels::add_scaled_rows(rows, cols, a.value(), dy, tape.gradient(b));
+  });
+  return y;
+}
+
+Var add_bias(Tape& tape, Var x, Parameter& bias) {
+  const int64_t rows = x.rows(), cols = x.cols();
+  BROOD_ASSERT(x.contiguous() && bias.size() == cols);
+  Var y = tape.make(rows, cols, true);
+  std::memcpy(y.value(), x.value(), size_t(x.size()) * sizeof(float));
+  kernels::add_row(rows, cols, bias.value.f32(), y.value());
+  tape.use(bias);
+  tape.record(y, [&tape, &bias, x, y, rows, cols] {
+    kernels::sum_rows(rows, cols, tape.gradient(y), tape.sink().gradient(bias));
+    tape.sink().finished(bias);
+    if (x.needs_gradient()) kernels::add_to(x.size(), tape.gradient(y), tape.gradient(x));
   });
   return y;
 }

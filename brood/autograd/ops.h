@@ -30,6 +30,7 @@ struct StateVar {
 Var embedding(Tape& tape, std::span<const int32_t> tokens, Parameter& table);  // [rows, d], table [vocab, d]
 Var linear(Tape& tape, Var x, Parameter& weight);                              // x Wᵀ, weight [out, in]
 Var linear(Tape& tape, Var x, Parameter& weight, Parameter& bias);             // x Wᵀ + b, bias [out]
+Var add_bias(Tape& tape, Var x, Parameter& bias);                              // to every row, bias [cols]
 // x in channels of c = x.cols()/channels columns, each with a map of its own: weight [channels·c, c].
 Var block_linear(Tape& tape, Var x, Parameter& weight, int64_t channels);
 // weight [cols], or [n·cols]: row r is multiplied by its part r % n, which after Tape::folded is the group's
@@ -49,9 +50,12 @@ Var sigmoid(Tape& tape, Var x);
 Var tanh(Tape& tape, Var x);
 Var exp(Tape& tape, Var x);
 Var gelu(Tape& tape, Var x);
+Var heavy_tail(Tape& tape, Var x, float least);  // max(least, 1 + x or, below 0, 1/(1 − x))
 Var scale(Tape& tape, Var x, float factor);
 // x [rows, heads·c], each head's columns times its number in factor [rows, heads].
 Var scale_heads(Tape& tape, Var x, Var factor);
+// Head by head the product of a and b, which may be views: [rows, heads].
+Var dot_heads(Tape& tape, Var a, Var b, int64_t heads);
 Var swiglu(Tape& tape, Var gate, Var up);
 Var softplus(Tape& tape, Var x, Parameter& bias);           // log(1 + e^{x + bias}), bias [cols]
 Var decay_rates(Tape& tape, Var x, Parameter& a_log);       // −e^{a_log}·x, a_log [cols]

@@ -111,6 +111,25 @@ void gelu_backward_range(int64_t begin, int64_t end, const float* x, const float
   });
 }
 
+void heavy_tail_range(int64_t begin, int64_t end, const float* x, float least, float* y) {
+  for_each_vector(begin, end, [&](auto d, int64_t i) HWY_ATTR {
+    const auto v = hn::LoadU(d, x + i), one = hn::Set(d, 1.0f);
+    const auto below = hn::Max(hn::Set(d, least), hn::Div(one, hn::Sub(one, v)));
+    hn::StoreU(hn::IfThenElse(hn::Lt(v, hn::Zero(d)), below, hn::Add(one, v)), d, y + i);
+  });
+}
+
+// The slope is 1 above, y² below, and 0 at the least.
+void heavy_tail_backward_range(int64_t begin, int64_t end, const float* y, float least, const float* dy,
+                               float* dx) {
+  for_each_vector(begin, end, [&](auto d, int64_t i) HWY_ATTR {
+    const auto v = hn::LoadU(d, y + i);
+    const auto slope =
+        hn::IfThenElseZero(hn::Gt(v, hn::Set(d, least)), hn::Min(hn::Set(d, 1.0f), hn::Mul(v, v)));
+    hn::StoreU(hn::MulAdd(hn::LoadU(d, dy + i), slope, hn::LoadU(d, dx + i)), d, dx + i);
+  });
+}
+
 void scale_rows_range(int64_t begin, int64_t end, int64_t cols, const float* x, const float* factor,
                       float* y) {
   for (int64_t r = begin; r < end; ++r)
@@ -119,15 +138,20 @@ void scale_rows_range(int64_t begin, int64_t end, int64_t cols, const float* x, 
     });
 }
 
-void scale_rows_backward_range(int64_t begin, int64_t end, int64_t cols, const float* x, const float* factor,
-                               const float* dy, float* dx, float* dfactor) {
+void add_scaled_rows_range(int64_t begin, int64_t end, int64_t cols, const float* x, const float* factor,
+                           float* y) {
+  for (int64_t r = begin; r < end; ++r) add_scaled_range(0, cols, factor[r], x + r * cols, y + r * cols);
+}
+
+// With accumulate y[r] += the product, else y[r] = it.
+void dot_rows_range(int64_t begin, int64_t end, int64_t cols, const float* a, const float* b, bool accumulate,
+                    float* y) {
   for (int64_t r = begin; r < end; ++r) {
-    const float *x_row = x + r * cols, *dy_row = dy + r * cols;
-    if (dx != nullptr) add_scaled_range(0, cols, factor[r], dy_row, dx + r * cols);
-    if (dfactor != nullptr)
-      dfactor[r] += sum_over(cols, [&](auto d, int64_t c, auto sum) HWY_ATTR {
-        return hn::MulAdd(hn::LoadU(d, dy_row + c), hn::LoadU(d, x_row + c), sum);
-      });
+    const float *a_row = a + r * cols, *b_row = b + r * cols;
+    const float product = sum_over(cols, [&](auto d, int64_t c, auto sum) HWY_ATTR {
+      return hn::MulAdd(hn::LoadU(d, a_row + c), hn::LoadU(d, b_row + c), sum);
+    });
+    y[r] = accumulate ? y[r] + product : product;
   }
 }
 
@@ -209,8 +233,11 @@ HWY_EXPORT(tanh_backward_range);
 HWY_EXPORT(exp_range);
 HWY_EXPORT(gelu_range);
 HWY_EXPORT(gelu_backward_range);
+HWY_EXPORT(heavy_tail_range);
+HWY_EXPORT(heavy_tail_backward_range);
 HWY_EXPORT(scale_rows_range);
-HWY_EXPORT(scale_rows_backward_range);
+HWY_EXPORT(add_scaled_rows_range);
+HWY_EXPORT(dot_rows_range);
 HWY_EXPORT(relu_range);
 HWY_EXPORT(relu_backward_range);
 HWY_EXPORT(swiglu_range);
@@ -340,6 +367,18 @@ void gelu_backward(int64_t n, const float* x, const float* dy, float* dx) {
   });
 }
 
+void heavy_tail(int64_t n, const float* x, float least, float* y) {
+  parallel_blocks(n, kBlock, [&](int64_t begin, int64_t end) {
+    HWY_DYNAMIC_DISPATCH(heavy_tail_range)(begin, end, x, least, y);
+  });
+}
+
+void heavy_tail_backward(int64_t n, const float* y, float least, const float* dy, float* dx) {
+  parallel_blocks(n, kBlock, [&](int64_t begin, int64_t end) {
+    HWY_DYNAMIC_DISPATCH(heavy_tail_backward_range)(begin, end, y, least, dy, dx);
+  });
+}
+
 void scale_rows(int64_t rows, int64_t cols, const float* x, const float* factor, float* y) {
   parallel_rows(rows, cols, [&](int64_t begin, int64_t end) {
     HWY_DYNAMIC_DISPATCH(scale_rows_range)(begin, end, cols, x, factor, y);
@@ -349,7 +388,20 @@ void scale_rows(int64_t rows, int64_t cols, const float* x, const float* factor,
 void scale_rows_backward(int64_t rows, int64_t cols, const float* x, const float* factor, const float* dy,
                          float* dx, float* dfactor) {
   parallel_rows(rows, cols, [&](int64_t begin, int64_t end) {
-    HWY_DYNAMIC_DISPATCH(scale_rows_backward_range)(begin, end, cols, x, factor, dy, dx, dfactor);
+    if (dx != nullptr) HWY_DYNAMIC_DISPATCH(add_scaled_rows_range)(begin, end, cols, dy, factor, dx);
+    if (dfactor != nullptr) HWY_DYNAMIC_DISPATCH(dot_rows_range)(begin, end, cols, dy, x, true, dfactor);
+  });
+}
+
+void add_scaled_rows(int64_t rows, int64_t cols, const float* x, const float* factor, float* y) {
+  parallel_rows(rows, cols, [&](int64_t begin, int64_t end) {
+    HWY_DYNAMIC_DISPATCH(add_scaled_rows_range)(begin, end, cols, x, factor, y);
+  });
+}
+
+void dot_rows(int64_t rows, int64_t cols, const float* a, const float* b, float* y) {
+  parallel_rows(rows, cols, [&](int64_t begin, int64_t end) {
+    HWY_DYNAMIC_DISPATCH(dot_rows_range)(begin, end, cols, a, b, false, y);
   });
 }
 

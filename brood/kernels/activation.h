@@ -36,11 +36,21 @@ void exp(int64_t n, const float* x, float* y);  // backward: dx += dy∘y
 void gelu(int64_t n, const float* x, float* y);
 void gelu_backward(int64_t n, const float* x, const float* dy, float* dx);
 
+// Mamba-3's map to positive numbers: 1 + x for x >= 0, 1/(1 − x) below, but never under `least`. Backward
+// takes y.
+void heavy_tail(int64_t n, const float* x, float least, float* y);
+void heavy_tail_backward(int64_t n, const float* y, float least, const float* dy, float* dx);
+
 // Each of `rows` rows of `cols` numbers times a number of its own: y[r][c] = factor[r]·x[r][c]. Backward
 // adds to dx and dfactor; each may be null.
 void scale_rows(int64_t rows, int64_t cols, const float* x, const float* factor, float* y);
 void scale_rows_backward(int64_t rows, int64_t cols, const float* x, const float* factor, const float* dy,
                          float* dx, float* dfactor);
+
+// The products of rows: y[r] = Σ_c a[r][c]·b[r][c]. Backward: da += dy·b and db += dy·a, row by row.
+void dot_rows(int64_t rows, int64_t cols, const float* a, const float* b, float* y);
+// y[r][c] += factor[r]·x[r][c]
+void add_scaled_rows(int64_t rows, int64_t cols, const float* x, const float* factor, float* y);
 
 // Inverted dropout: keeps x[i] with probability 1−rate and scales by 1/(1−rate). The mask is a hash of (seed,
 // i), so backward calls the same function on dy, and no mask is stored.

@@ -99,8 +99,8 @@ HWY_INLINE V Softplus(D d, V x) {
   return hn::IfThenElse(hn::Le(x, hn::Set(d, 20.0f)), y, x);
 }
 
-// tanh(x) within 4 ulp: for small x, where 1 − tanh would lose it, a polynomial (coefficients of Cephes' tanhf,
-// Moshier 1989).
+// tanh(x) within 4 ulp: for small x, where the difference would lose it, a polynomial (coefficients of Cephes'
+// tanhf, Moshier 1989).
 template <class D, class V = hn::Vec<D>>
 HWY_INLINE V Tanh(D d, V x) {
   const V size = hn::Abs(x), x2 = hn::Mul(x, x);
@@ -137,6 +137,35 @@ HWY_INLINE V NormalShare(D d, V x, V& density) {
   const V tail = hn::Mul(e, hn::Mul(q, t));
   density = hn::Mul(e, hn::Set(d, 0.398942280f));
   return hn::IfThenElse(hn::Lt(x, hn::Zero(d)), tail, hn::Sub(one, tail));
+}
+
+// Sine and cosine within 1.2e-7 for |x| < 8000: the nearest quarter turn is split off, π/2 in three parts of
+// which the first two are short enough for exact products (Cody and Waite 1980); the rest goes through
+// polynomials (coefficients of Cephes' sinf and cosf, Moshier 1989).
+template <class D, class V = hn::Vec<D>>
+HWY_INLINE void SineCosine(D d, V x, V& sine, V& cosine) {
+  const hn::RebindToSigned<D> di;
+  const V n = hn::Round(hn::Mul(x, hn::Set(d, 0.636619772f)));
+  V r = hn::NegMulAdd(n, hn::Set(d, 1.5703125f), x);
+  r = hn::NegMulAdd(n, hn::Set(d, 4.837512969970703125e-4f), r);
+  r = hn::NegMulAdd(n, hn::Set(d, 7.549789954891881e-8f), r);
+  const V r2 = hn::Mul(r, r);
+  V s = hn::Set(d, -1.9515295891e-4f);
+  s = hn::MulAdd(s, r2, hn::Set(d, 8.3321608736e-3f));
+  s = hn::MulAdd(s, r2, hn::Set(d, -1.6666654611e-1f));
+  s = hn::MulAdd(hn::Mul(s, r2), r, r);
+  V c = hn::Set(d, 2.443315711809948e-5f);
+  c = hn::MulAdd(c, r2, hn::Set(d, -1.388731625493765e-3f));
+  c = hn::MulAdd(c, r2, hn::Set(d, 4.166664568298827e-2f));
+  c = hn::MulAdd(hn::Mul(c, r2), r2, hn::NegMulAdd(hn::Set(d, 0.5f), r2, hn::Set(d, 1.0f)));
+  // Odd quarter turns exchange the two, and the second bit is the sign.
+  const auto quarter = hn::ConvertTo(di, n);
+  const auto one = hn::Set(di, 1);
+  const auto odd = hn::RebindMask(d, hn::Eq(hn::And(quarter, one), one));
+  const auto sign_of = [&](auto q)
+                           HWY_ATTR { return hn::BitCast(d, hn::ShiftLeft<31>(hn::ShiftRight<1>(q))); };
+  sine = hn::Xor(hn::IfThenElse(odd, c, s), sign_of(quarter));
+  cosine = hn::Xor(hn::IfThenElse(odd, s, c), sign_of(hn::Add(quarter, one)));
 }
 
 }  // namespace brood::kernels::HWY_NAMESPACE

@@ -140,7 +140,19 @@ TEST(Ops, Curves) {
   expect_gradients(store, [&](Tape& tape) {
     Var x = as_input(tape, a), y = as_input(tape, b);
     Var z = add(tape, mul(tape, sigmoid(tape, x), tanh(tape, y)), mul(tape, exp(tape, y), gelu(tape, x)));
+    z = add(tape, z, heavy_tail(tape, y, 1e-4f));
     return weigh(tape, add(tape, z, scale(tape, x, -0.3f)));
+  });
+}
+
+TEST(Ops, Bias) {
+  ParameterStore store;
+  Random random(27);
+  Parameter& x = random_parameter(store, "x", {5, 7}, random);
+  Parameter& bias = random_parameter(store, "bias", {7}, random);
+  expect_gradients(store, [&](Tape& tape) {
+    Var in = as_input(tape, x);
+    return weigh(tape, mul(tape, add_bias(tape, in, bias), in));
   });
 }
 
@@ -152,7 +164,8 @@ TEST(Ops, HeadsOfUnitLengthTimesTheirNumbers) {
   expect_gradients(store, [&](Tape& tape) {
     Var in = as_input(tape, x), factor = as_input(tape, f);
     Var y = tape.folded(l2_norm(tape, tape.folded(in, 4), 1e-6f), 12);
-    return weigh(tape, add(tape, scale_heads(tape, y, factor), scale_heads(tape, in, factor)));
+    Var scaled = add(tape, scale_heads(tape, y, factor), scale_heads(tape, in, factor));
+    return weigh(tape, mul(tape, dot_heads(tape, scaled, in, 3), factor));
   });
   Tape tape;
   tape.start(false);

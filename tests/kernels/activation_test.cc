@@ -146,6 +146,20 @@ void check_curves(const Case& c) {
       });
 }
 
+void check_heavy_tail(const Case& c) {
+  const Numbers a = widen(c.a), dy = widen(c.dy), da = widen(c.da);
+  constexpr double kLeast = 0.125;  // reached by a good part of the inputs
+  const auto truth = [&](size_t i) { return std::max(kLeast, a[i] >= 0 ? 1 + a[i] : 1 / (1 - a[i])); };
+  const auto slope = [&](size_t i) { return a[i] >= 0 ? 1 : truth(i) > kLeast ? truth(i) * truth(i) : 0; };
+  Floats y(c.a.size()), dx = c.da;
+  heavy_tail(c.n, c.a.data(), float(kLeast), y.data());
+  expect_each("heavy tail", y, 4, truth, truth);
+  heavy_tail_backward(c.n, y.data(), float(kLeast), c.dy.data(), dx.data());
+  expect_each(
+      "heavy tail dx", dx, 16, [&](size_t i) { return da[i] + dy[i] * slope(i); },
+      [&](size_t i) { return std::abs(da[i]) + std::abs(dy[i]); });
+}
+
 void check_added(const Case& c) {
   Floats y = c.b;
   add_scaled(c.n, 0.3f, c.a.data(), y.data());
@@ -181,6 +195,16 @@ TEST(Activation, RowsTimesTheirNumbers) {
         expect_each(
             "dfactor", dfactor, double(cols + 2), [&](size_t i) { return expected[i]; },
             [&](size_t i) { return size[i] + std::abs(dfactor_before[i]); });
+
+        Floats product(dfactor.size());
+        dot_rows(rows, cols, c.dy.data(), c.a.data(), product.data());
+        expect_each(
+            "product", product, double(cols + 2),
+            [&](size_t i) { return expected[i] - double(dfactor_before[i]); },
+            [&](size_t i) { return size[i]; });
+        Floats added = c.da;
+        add_scaled_rows(rows, cols, c.dy.data(), factor.data(), added.data());
+        EXPECT_EQ(added, dx);
 
         Floats alone = c.da;
         scale_rows_backward(rows, cols, c.a.data(), factor.data(), c.dy.data(), alone.data(), nullptr);
@@ -219,12 +243,14 @@ TEST(Activation, EveryLength) {
       check_silu(c);
       check_curves(c);
       check_added(c);
+      check_heavy_tail(c);
       if (testing::Test::HasFatalFailure()) return;
     }
     check_arithmetic(Case(40000));
     check_silu(Case(40000));
     check_curves(Case(40000));
     check_added(Case(40000));
+    check_heavy_tail(Case(40000));
   });
 }
 

@@ -40,6 +40,20 @@ void normal_share_of(int64_t n, const float* x, float* y) {
     return NormalShare(d, v, density);
   });
 }
+void sine_of(int64_t n, const float* x, float* y) {
+  map(n, x, y, [](auto d, auto v) HWY_ATTR {
+    auto sine = v, cosine = v;
+    SineCosine(d, v, sine, cosine);
+    return sine;
+  });
+}
+void cosine_of(int64_t n, const float* x, float* y) {
+  map(n, x, y, [](auto d, auto v) HWY_ATTR {
+    auto sine = v, cosine = v;
+    SineCosine(d, v, sine, cosine);
+    return cosine;
+  });
+}
 
 }  // namespace brood::kernels::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
@@ -47,6 +61,7 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <bit>
 #include <cmath>
 #include <limits>
@@ -61,6 +76,8 @@ HWY_EXPORT(sigmoid_of);
 HWY_EXPORT(softplus_of);
 HWY_EXPORT(tanh_of);
 HWY_EXPORT(normal_share_of);
+HWY_EXPORT(sine_of);
+HWY_EXPORT(cosine_of);
 
 namespace {
 
@@ -187,6 +204,24 @@ TEST(VectorMath, NormalShare) {
     for (int i = 0; i < 64 * 200; ++i) tail.push_back(-2.0f - 0.001f * float(i));
     check_map(tail, truth, 8 + 13.0 * 13.0 / 2, kSmallestNormal, map);
     check_nan(map);
+  });
+}
+
+TEST(VectorMath, SineAndCosine) {
+  std::vector<float> x = floats_of_all_sizes(true);
+  std::erase_if(x, [](float v) { return std::abs(v) >= 8000; });
+  for (float v = -40; v < 40; v += 0.001f) x.push_back(v);
+  x.resize(x.size() / 64 * 64);
+  std::vector<float> sine(x.size()), cosine(x.size());
+  for_every_target([&] {
+    HWY_DYNAMIC_DISPATCH(sine_of)(int64_t(x.size()), x.data(), sine.data());
+    HWY_DYNAMIC_DISPATCH(cosine_of)(int64_t(x.size()), x.data(), cosine.data());
+    double worst = 0;
+    for (size_t i = 0; i < x.size(); ++i)
+      worst = std::max({worst, std::abs(double(sine[i]) - std::sin(double(x[i]))),
+                        std::abs(double(cosine[i]) - std::cos(double(x[i])))});
+    EXPECT_LE(worst, 1.2e-7);
+    check_nan([](int64_t n, const float* from, float* to) { HWY_DYNAMIC_DISPATCH(sine_of)(n, from, to); });
   });
 }
 
