@@ -6,7 +6,8 @@ namespace brood {
 
 namespace {
 
-// As the public checkpoints of Mamba and of Llama-like Transformers spell their parameters.
+// As the public checkpoints of Mamba, of Llama-like Transformers and of the flash-linear-attention library
+// spell their parameters.
 constexpr Spelling kMamba = {.embedding = "backbone.embedding.weight",
                              .final_norm = "backbone.norm_f.weight",
                              .head = "lm_head.weight",
@@ -20,6 +21,14 @@ constexpr Spelling kLlama = {.embedding = "model.embed_tokens.weight",
                              .feed_norm = "post_attention_layernorm.weight",
                              .mixer = "self_attn.",
                              .feed = "mlp."};
+constexpr Spelling kFla = {.embedding = "model.embeddings.weight",
+                           .final_norm = "model.norm.weight",
+                           .head = "lm_head.weight",
+                           .layer = "model.layers.",
+                           .mixer_norm = "attn_norm.weight",
+                           .feed_norm = "mlp_norm.weight",
+                           .mixer = "attn.",
+                           .feed = "mlp."};
 // RWKV-4 as Hugging Face has it, RWKV-7 as the flash-linear-attention library does.
 constexpr Spelling kRwkv4 = {.embedding = "rwkv.embeddings.weight",
                              .final_norm = "rwkv.ln_out.weight",
@@ -52,8 +61,17 @@ constexpr Habits kRwkv = {.norm = "layer",
 
 const std::vector<Part>& mixers() {
   static const std::vector<Part> all = {
-      {"attention", make_attention}, {"mamba", make_mamba}, {"mamba2", make_mamba2}, {"mcsd", make_mcsd},
-      {"retention", make_retention}, {"rwkv4", make_rwkv4}, {"rwkv7", make_rwkv7},
+      {"attention", make_attention},
+      {"gated_deltanet", make_gated_deltanet},
+      {"mamba", make_mamba},
+      {"mamba2", make_mamba2},
+      {"mamba3", make_mamba3},
+      {"mcsd", make_mcsd},
+      {"mingru", make_mingru},
+      {"retention", make_retention},
+      {"rwkv4", make_rwkv4},
+      {"rwkv7", make_rwkv7},
+      {"s4d", make_s4d},
   };
   return all;
 }
@@ -71,12 +89,16 @@ const std::vector<Part>& feeds() {
 const std::vector<Architecture>& architectures() {
   static const std::vector<Architecture> all = {
       {"bdh", bdh_frame, bdh_blocks},
+      stack("gated_deltanet", "gated_deltanet", "swiglu", kFla),
       stack("mamba", "mamba", "none", kMamba),
       stack("mamba2", "mamba2", "none", kMamba),
+      stack("mamba3", "mamba3", "none", kMamba),
       stack("mcsd", "mcsd", "swiglu", {}),
+      stack("mingru", "mingru", "swiglu", {}),
       stack("retention", "retention", "swiglu", {}),
       stack("rwkv4", "rwkv4", "rwkv4_ffn", kRwkv4, kRwkv),
       stack("rwkv7", "rwkv7", "rwkv7_ffn", kRwkv7, kRwkv),
+      stack("s4d", "s4d", "none", {}),
       stack("stack", "", "none", {}),
       stack("transformer", "attention", "swiglu", kLlama),
   };

@@ -14,15 +14,19 @@ std::vector<std::unique_ptr<Block>> bdh_blocks(Settings&, const Frame&, Paramete
   std::unique_ptr<Block> make_##name(Settings&, const Place&, ParameterStore&, Random&)
 
 BROOD_DECLARE_PART(attention);
+BROOD_DECLARE_PART(gated_deltanet);
 BROOD_DECLARE_PART(mamba);
 BROOD_DECLARE_PART(mamba2);
+BROOD_DECLARE_PART(mamba3);
 BROOD_DECLARE_PART(mcsd);
+BROOD_DECLARE_PART(mingru);
 BROOD_DECLARE_PART(retention);
 BROOD_DECLARE_PART(rwkv4);
 BROOD_DECLARE_PART(rwkv7);
 BROOD_DECLARE_PART(relu2);
 BROOD_DECLARE_PART(rwkv4_ffn);
 BROOD_DECLARE_PART(rwkv7_ffn);
+BROOD_DECLARE_PART(s4d);
 BROOD_DECLARE_PART(swiglu);
 
 #undef BROOD_DECLARE_PART

@@ -1,0 +1,168 @@
+#include "brood/kernels/discretise.h"
+
+#include "brood/kernels/blocks.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "brood/kernels/discretise.cc"
+#include <hwy/foreach_target.h>
+#include <hwy/highway.h>
+
+#include "brood/kernels/vector_loop-inl.h"
+#include "brood/kernels/vector_math-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace brood::kernels::HWY_NAMESPACE {
+
+template <class V>
+struct Complex {
+  V re, im;
+};
+
+template <class V>
+HWY_INLINE Complex<V> Times(Complex<V> x, Complex<V> y) {
+  return {hn::NegMulAdd(x.im, y.im, hn::Mul(x.re, y.re)), hn::MulAdd(x.im, y.re, hn::Mul(x.re, y.im))};
+}
+template <class V>
+HWY_INLINE Complex<V> Times(V x, Complex<V> y) {
+  return {hn::Mul(x, y.re), hn::Mul(x, y.im)};
+}
+// conj(x)·y
+template <class V>
+HWY_INLINE Complex<V> ConjugateTimes(Complex<V> x, Complex<V> y) {
+  return {hn::MulAdd(x.im, y.im, hn::Mul(x.re, y.re)), hn::NegMulAdd(x.im, y.re, hn::Mul(x.re, y.im))};
+}
+template <class V>
+HWY_INLINE Complex<V> Plus(Complex<V> x, Complex<V> y) {
+  return {hn::Add(x.re, y.re), hn::Add(x.im, y.im)};
+}
+template <class D, class V = hn::Vec<D>>
+HWY_INLINE Complex<V> Inverse(D d, Complex<V> x) {
+  const V scale = hn::Div(hn::Set(d, 1.0f), hn::MulAdd(x.re, x.re, hn::Mul(x.im, x.im)));
+  return {hn::Mul(x.re, scale), hn::Neg(hn::Mul(x.im, scale))};
+}
+template <class D, class V = hn::Vec<D>>
+HWY_INLINE Complex<V> Load(D d, const float* pair, int64_t C) {
+  return {hn::LoadU(d, pair), hn::LoadU(d, pair + C)};
+}
+
+// e^z − 1 for Re z <= 0, without the digits that the difference would lose: with m = e^x − 1 it is
+// m cos y − 2 sin²(y/2) + i (1 + m) sin y.
+template <class D, class V = hn::Vec<D>>
+HWY_INLINE Complex<V> ExpMinusOne(D d, Complex<V> z) {
+  const V half = hn::Set(d, 0.5f), one = hn::Set(d, 1.0f), two = hn::Set(d, 2.0f);
+  const V t = Tanh(d, hn::Mul(half, z.re));
+  const V m = hn::Div(hn::Mul(two, t), hn::Sub(one, t));
+  V s = one, c = one;
+  SineCosine(d, hn::Mul(half, z.im), s, c);
+  const V versine = hn::Mul(two, hn::Mul(s, s));  // 1 − cos y
+  const V sine = hn::Mul(two, hn::Mul(s, c));
+  return {hn::Sub(hn::Mul(m, hn::Sub(one, versine)), versine), hn::MulAdd(m, sine, sine)};
+}
+
+// One vector of channels of one mode: its a, and Δ·a.
+template <class D, class V = hn::Vec<D>>
+struct Mode {
+  Complex<V> a, z;
+  V dt;
+  HWY_INLINE Mode(D d, const ContinuousModes& modes, int64_t n, int64_t c) {
+    dt = Exp(d, hn::LoadU(d, modes.log_dt + c));
+    a = {hn::Neg(Exp(d, hn::LoadU(d, modes.log_real + n * modes.C + c))),
+         hn::LoadU(d, modes.imag + n * modes.C + c)};
+    z = Times(dt, a);
+  }
+};
+
+void discretise_channels(const ContinuousModes& modes, bool hold, int64_t begin, int64_t end, float* A,
+                         float* B) {
+  const int64_t C = modes.C;
+  for (int64_t n = 0; n < modes.N; ++n)
+    for_each_vector(begin, end, [&](auto d, int64_t c) HWY_ATTR {
+      using V = hn::Vec<decltype(d)>;
+      const V one = hn::Set(d, 1.0f), half = hn::Set(d, 0.5f);
+      const Mode<decltype(d)> mode(d, modes, n, c);
+      Complex<V> out, in;
+      if (hold) {
+        const Complex<V> grown = ExpMinusOne(d, mode.z);
+        out = {hn::Add(grown.re, one), grown.im};
+        in = Times(grown, Inverse(d, mode.a));
+      } else {
+        const Complex<V> z = Times(half, mode.z);
+        const Complex<V> p = Inverse(d, Complex<V>{hn::Sub(one, z.re), hn::Neg(z.im)});
+        out = Times(p, Complex<V>{hn::Add(one, z.re), z.im});
+        in = Times(mode.dt, p);
+      }
+      const int64_t at = 2 * n * C + c;
+      hn::StoreU(out.re, d, A + at);
+      hn::StoreU(out.im, d, A + at + C);
+      hn::StoreU(in.re, d, B + at);
+      hn::StoreU(in.im, d, B + at + C);
+    });
+}
+
+// Slopes of A and B with respect to a: under the zero-order hold Δ·A and (Δ·A − B)/a, under the bilinear
+// rule, with p = B/Δ = 1/(1 − Δa/2), Δ·p² and Δ²·p²/2. With respect to Δ: a·A and A; a·p² and p².
+void backward_channels(const ContinuousModes& modes, bool hold, int64_t begin, int64_t end, const float* A,
+                       const float* B, const float* dA, const float* dB,
+                       const ContinuousGradients& gradients) {
+  const int64_t C = modes.C;
+  for_each_vector(begin, end, [&](auto d, int64_t c) HWY_ATTR {
+    using V = hn::Vec<decltype(d)>;
+    V dlog_dt = hn::Zero(d), dt = hn::Zero(d);
+    for (int64_t n = 0; n < modes.N; ++n) {
+      const Mode<decltype(d)> mode(d, modes, n, c);
+      dt = mode.dt;
+      const int64_t at = 2 * n * C + c;
+      const Complex<V> out = Load(d, A + at, C), in = Load(d, B + at, C), gA = Load(d, dA + at, C),
+                       gB = Load(d, dB + at, C);
+      Complex<V> along, in_slope;  // dA/d(Δa), which is dB/dΔ, too, and dB/da
+      if (hold) {
+        along = out;
+        in_slope = Times(Complex<V>{hn::MulSub(dt, out.re, in.re), hn::MulSub(dt, out.im, in.im)},
+                         Inverse(d, mode.a));
+      } else {
+        const Complex<V> squared = Times(in, in);  // Δ²p²
+        along = Times(hn::Div(hn::Set(d, 1.0f), hn::Mul(dt, dt)), squared);
+        in_slope = Times(hn::Set(d, 0.5f), squared);
+      }
+      const Complex<V> da = Plus(ConjugateTimes(Times(dt, along), gA), ConjugateTimes(in_slope, gB));
+      const Complex<V> ddt = Plus(ConjugateTimes(Times(mode.a, along), gA), ConjugateTimes(along, gB));
+      dlog_dt = hn::Add(dlog_dt, ddt.re);
+      float *real = gradients.log_real + n * C + c, *imag = gradients.imag + n * C + c;
+      hn::StoreU(hn::MulAdd(mode.a.re, da.re, hn::LoadU(d, real)), d, real);
+      hn::StoreU(hn::Add(hn::LoadU(d, imag), da.im), d, imag);
+    }
+    hn::StoreU(hn::MulAdd(dt, dlog_dt, hn::LoadU(d, gradients.log_dt + c)), d, gradients.log_dt + c);
+  });
+}
+
+}  // namespace brood::kernels::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace brood::kernels {
+HWY_EXPORT(discretise_channels);
+HWY_EXPORT(backward_channels);
+
+namespace {
+
+constexpr int64_t kWork = 16;  // a mode costs some sixteen times what a sum of two numbers does
+
+}  // namespace
+
+void discretise(const ContinuousModes& modes, Discretisation method, float* A, float* B) {
+  parallel_columns(kWork * modes.N, modes.C, [&](int64_t begin, int64_t end) {
+    HWY_DYNAMIC_DISPATCH(discretise_channels)
+    (modes, method == Discretisation::kZeroOrderHold, begin, end, A, B);
+  });
+}
+
+void discretise_backward(const ContinuousModes& modes, Discretisation method, const float* A, const float* B,
+                         const float* dA, const float* dB, const ContinuousGradients& gradients) {
+  parallel_columns(kWork * modes.N, modes.C, [&](int64_t begin, int64_t end) {
+    HWY_DYNAMIC_DISPATCH(backward_channels)
+    (modes, method == Discretisation::kZeroOrderHold, begin, end, A, B, dA, dB, gradients);
+  });
+}
+
+}  // namespace brood::kernels
+#endif  // HWY_ONCE
