@@ -24,7 +24,7 @@ inline const std::vector<TinyModel>& tiny_models() {
       {"bdh_decay",
        R"({"architecture":"bdh","vocab_size":17,"d_model":16,"n_layer":2,"n_head":2,"n_neuron":64,"decay":0.9})"},
       {"bdh_joined",
-       R"({"architecture":"bdh","vocab_size":17,"d_model":16,"n_layer":2,"n_head":2,"n_neuron":64,"residual":"neurons"})"},
+       R"({"architecture":"bdh","vocab_size":17,"d_model":16,"n_layer":2,"n_head":2,"n_neuron":64,"decay":0.9,"residual":"neurons"})"},
       {"gated_deltanet",
        R"({"architecture":"gated_deltanet","vocab_size":17,"d_model":12,"n_layer":2,"n_head":2,"head_dim":5,"feed":"none","allow_neg_eigval":true})"},
       {"mamba", R"({"architecture":"mamba","vocab_size":17,"d_model":12,"n_layer":2,"d_state":5})"},
