@@ -3,11 +3,13 @@
 #include <algorithm>
 #include <cstdint>
 #include <cstring>
+#include <functional>
 #include <numeric>
 
 #include "brood/base/threads.h"
 #include "brood/kernels/activation.h"
 #include "brood/kernels/matmul.h"
+#include "brood/kernels/scratch.h"
 
 namespace brood {
 
@@ -73,8 +75,12 @@ Arena& NeuronSpace::scratch() {
   return scratch_;
 }
 
-void NeuronSpace::begin_layer(Tape& tape, const Chunk& chunk) {
+void NeuronSpace::begin_layer(Tape& tape) {
   if (!tape.recording()) layer_.reset();
+}
+
+void NeuronSpace::begin_layer(Tape& tape, const Chunk& chunk) {
+  begin_layer(tape);
   const bool together = std::all_of(chunk.positions, chunk.positions + chunk.B,
                                     [&](int64_t p) { return p == chunk.positions[0]; });
   const int64_t streams = together ? 1 : chunk.B, rows = streams * chunk.T;
@@ -135,11 +141,51 @@ struct Runs {
   int64_t width(int64_t run) const { return tiling.begin[size_t(last(run))] - begin(run); }
 };
 
+int64_t count_awake(const NeuronTiling& tiling, int64_t rows, const uint32_t* offset) {
+  int64_t awake = 0;
+  for (int64_t t = 0; t < tiling.tiles(); ++t)
+    for (int64_t r = 0; r < rows; ++r) awake += offset[t * (rows + 1) + r + 1];
+  return awake;
+}
+
+// Puts to sleep all but the `most` strongest of each row and counts again.
+void keep_strongest(const Runs& runs, int64_t n, int64_t most, float* u, uint32_t* offset) {
+  const NeuronTiling& tiling = runs.tiling;
+  auto row_task = [&](int64_t r) {
+    thread_local kernels::Scratch scratch;
+    float* awake = scratch.get<float>(n);
+    int64_t count = 0;
+    const auto over_row = [&](const auto& work) {
+      for (int64_t i = 0; i < runs.count(); ++i) {
+        float* part = u + runs.rows * runs.begin(i) + r * runs.width(i);
+        for (int64_t j = 0; j < runs.width(i); ++j)
+          if (part[j] > 0) work(part[j], runs.begin(i) + j);
+      }
+    };
+    over_row([&](float& value, int64_t) { awake[count++] = value; });
+    if (count <= most) return;
+    std::nth_element(awake, awake + most - 1, awake + count, std::greater<>());
+    const float least = awake[most - 1];
+    int64_t equal = most - std::count_if(awake, awake + most, [&](float v) { return v > least; });
+    for (int64_t t = 0; t < tiling.tiles(); ++t) offset[t * (runs.rows + 1) + r + 1] = 0;
+    int64_t tile = 0;
+    over_row([&](float& value, int64_t neuron) {
+      if (value < least || (value == least && equal-- <= 0)) {
+        value = 0;
+        return;
+      }
+      while (tiling.begin[size_t(tile) + 1] <= neuron) ++tile;
+      ++offset[tile * (runs.rows + 1) + r + 1];
+    });
+  };
+  parallel(runs.rows, row_task);
+}
+
 // u = ReLU(x W_xᵀ − threshold), and how many are awake in each row of each tile. x [rows, D] is T as the
 // weights are.
 template <class T>
-int64_t rectify(const Runs& runs, int64_t D, const T* x, const NeuronWeights& encoder, float threshold,
-                float* u, uint32_t* offset) {
+void rectify(const Runs& runs, int64_t D, const T* x, const NeuronWeights& encoder, float threshold, float* u,
+             uint32_t* offset) {
   const NeuronTiling& tiling = runs.tiling;
   const int64_t rows = runs.rows;
   auto task = [&](int64_t i) {
@@ -153,10 +199,6 @@ int64_t rectify(const Runs& runs, int64_t D, const T* x, const NeuronWeights& en
                           offset + first * (rows + 1) + r + 1, rows + 1);
   };
   parallel(runs.count(), task);
-  int64_t awake = 0;
-  for (int64_t t = 0; t < tiling.tiles(); ++t)
-    for (int64_t r = 0; r < rows; ++r) awake += offset[t * (rows + 1) + r + 1];
-  return awake;
 }
 
 // Makes lists of u. Counts become offsets; with `all` every neuron is listed.
@@ -249,12 +291,13 @@ void awaken_backward(Tape& tape, NeuronSpace& space, const Neurons& X, Var x, Pa
 
 }  // namespace
 
-Neurons awaken(Tape& tape, NeuronSpace& space, Var x, Parameter& encoder, float threshold,
-               Sparsity sparsity) {
+Neurons awaken(Tape& tape, NeuronSpace& space, Var x, Parameter& encoder, float threshold, Sparsity sparsity,
+               int64_t most) {
   const int64_t rows = x.rows(), n = space.neurons();
   BROOD_ASSERT(x.contiguous() && x.cols() == space.d_model && encoder.value.shape() == Shape({n, x.cols()}));
   if (rows * n + kernels::kListSlack > int64_t(UINT32_MAX))
-    fail("bdh: {} steps of {} neurons at once are more than lists can count; read shorter chunks", rows, n);
+    fail("neurons: {} steps of {} neurons at once are more than lists can count; read shorter chunks", rows,
+         n);
   const NeuronTiling& tiling = space.tiling(rows);
   const bool few = rows <= kFewRows;
   // Few rows: one run, whose product is read at the speed of memory by all threads.
@@ -265,14 +308,16 @@ Neurons awaken(Tape& tape, NeuronSpace& space, Var x, Parameter& encoder, float 
   uint32_t* offset = memory.allocate_array<uint32_t>(tiling.tiles() * (rows + 1));
   const NeuronWeights weights(encoder, tape.precision());
   const auto rectified = [&]<class T>(const T* operand) {
-    return rectify(runs, x.cols(), operand, weights, threshold, u, offset);
+    rectify(runs, x.cols(), operand, weights, threshold, u, offset);
   };
 
   Neurons X;
   X.rows = rows;
   X.tiling = &tiling;
-  X.awake = weights.half() ? rectified(product_operand<Bf16>(x.size(), x.value(), scratch))
-                           : rectified(product_operand<float>(x.size(), x.value(), scratch));
+  weights.half() ? rectified(product_operand<Bf16>(x.size(), x.value(), scratch))
+                 : rectified(product_operand<float>(x.size(), x.value(), scratch));
+  if (most > 0 && most < n) keep_strongest(runs, n, most, u, offset);
+  X.awake = count_awake(tiling, rows, offset);
   X.all = few && sparsity == Sparsity::kNever;
   X.dense =
       !few && (sparsity == Sparsity::kNever ||

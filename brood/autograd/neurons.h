@@ -52,8 +52,10 @@ class NeuronSpace {
   const int64_t heads, per_head, d_model;
   int64_t neurons() const { return heads * per_head; }
 
-  // Before the operations of a layer: brings the table of rotations up to the chunk.
+  // Before the operations of a layer: brings the table of rotations up to the chunk. Layers that know no
+  // positions (no recall) say only that they begin.
   void begin_layer(Tape& tape, const Chunk& chunk);
+  void begin_layer(Tape& tape);
 
   const NeuronTiling& tiling(int64_t rows) const;
   const kernels::NeuronRotary& rotary() const { return rotary_; }
@@ -90,9 +92,11 @@ struct Neurons {
   kernels::RowLists tile(int64_t t) const { return tile(t, 0, rows); }
 };
 
-// x [rows, D], encoder [n, D].
+// x [rows, D], encoder [n, D]. most above 0: of the neurons of a row above the threshold only the `most`
+// strongest stay awake (of equals those of lower number).
 // Throws Error when rows times neurons are more than 32 bits can count.
-Neurons awaken(Tape& tape, NeuronSpace& space, Var x, Parameter& encoder, float threshold, Sparsity sparsity);
+Neurons awaken(Tape& tape, NeuronSpace& space, Var x, Parameter& encoder, float threshold, Sparsity sparsity,
+               int64_t most = 0);
 
 // before + X: neurons that stay awake through the layers (the paper's equation 8). before: the values of such
 // a sum, of the same chunk; X awakened with Sparsity::kNever, whose form does not depend on who is awake.

@@ -16,9 +16,13 @@ struct Parameter {
   Tensor value;                  // f32 master weights
   bool swapped_in_file = false;  // the public checkpoint stores the last two extents swapped
   std::vector<int64_t>
-      file_shape;      // the shape in files when it differs from value's beyond the swap, else empty
-  bool decays = true;  // weight decay applies
-  bool scan = false;   // scan parameter: always f32, may have its own learning rate
+      file_shape;       // the shape in files when it differs from value's beyond the swap, else empty
+  bool decays = true;   // weight decay applies
+  bool scan = false;    // scan parameter: always f32, may have its own learning rate
+  bool sleeps = false;  // rows of neurons, of which only those awake are read
+  // Above 0: not learnt along a gradient. What is added to `gradient` is a load above (or below) the mean, and
+  // a step moves every number by this much against it (learn/optimiser.h, balance).
+  float balance_rate = 0;
 
   // Made on first use by those who need them; same shape as value.
   Tensor gradient;          // accumulated by GradientSink

@@ -28,11 +28,19 @@ struct StateSpec {
   bool in_place = false;
 };
 
-// What a forward pass measured about itself, for people: shares of neurons awake.
+// What a forward pass measured about itself, for people: shares of neurons awake, loads of experts.
 struct Activity {
   double active = 0,
          gated = 0;     // sums over rows and layers of the share of neurons with x > 0, and with x∘y > 0
   int64_t samples = 0;  // how many (row, layer) pairs were counted
+  std::vector<std::vector<int64_t>> expert_rows;  // [layer][expert]: rows that the router sent to it
+
+  // Where a block with experts adds its counts.
+  std::vector<int64_t>& experts_of(int64_t layer, int64_t n_expert) {
+    if (int64_t(expert_rows.size()) <= layer) expert_rows.resize(size_t(layer) + 1);
+    expert_rows[size_t(layer)].resize(size_t(n_expert));
+    return expert_rows[size_t(layer)];
+  }
 };
 
 struct BlockContext {

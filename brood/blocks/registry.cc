@@ -78,10 +78,8 @@ const std::vector<Part>& mixers() {
 
 const std::vector<Part>& feeds() {
   static const std::vector<Part> all = {
-      {"relu2", make_relu2},
-      {"rwkv4_ffn", make_rwkv4_ffn},
-      {"rwkv7_ffn", make_rwkv7_ffn},
-      {"swiglu", make_swiglu},
+      {"relu2", make_relu2},       {"rwkv4_ffn", make_rwkv4_ffn}, {"rwkv7_ffn", make_rwkv7_ffn},
+      {"selected", make_selected}, {"swiglu", make_swiglu},       {"switch", make_switch},
   };
   return all;
 }

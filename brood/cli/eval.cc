@@ -38,7 +38,7 @@ struct Options {
 };
 
 Score evaluate_live(Model& model, State& state, std::span<const uint8_t> bytes, const Options& options,
-                    const LoadedModel& loaded, const std::function<bool()>& stop) {
+                    const LoadedModel& loaded, const std::function<bool()>& stop, Activity& activity) {
   LiveLearner learner(model, state, fitted(options.settings, model));
   if (loaded.progress && loaded.progress->extra.contains("live")) {
     learner.restore_optimiser(loaded.progress->extra["live"]);
@@ -51,6 +51,7 @@ Score evaluate_live(Model& model, State& state, std::span<const uint8_t> bytes, 
     learner.observe(tokens);
   }
   learner.flush();
+  activity = learner.activity();
   return {learner.nats(), learner.scored()};
 }
 
@@ -68,21 +69,36 @@ int evaluate(const Options& options, const Common& common) {
 
   const auto begin = std::chrono::steady_clock::now();
   State state = model.make_state(1);
-  const Score score = options.live ? evaluate_live(model, state, bytes, options, loaded, stop)
-                      : options.context > 0
-                          ? score_windows(model, bytes, options.batch, options.context, Precision::kF32, stop)
-                          : score_stream(model, state, bytes, reading_chunk(model), stop);
+  Activity activity;
+  const Score score =
+      options.live ? evaluate_live(model, state, bytes, options, loaded, stop, activity)
+      : options.context > 0
+          ? score_windows(model, bytes, options.batch, options.context, Precision::kF32, stop, &activity)
+          : score_stream(model, state, bytes, reading_chunk(model), stop, &activity);
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   line.finish();
   say(fmt::format("{} scored in {}: {:.4f} bits per byte ({:.4f} nats)", bytes_text(double(score.scored)),
                   duration_text(seconds), score.bits_per_byte(), score.nats_per_byte()));
+  const ExpertLoads loads = expert_loads(activity);
+  if (loads.experts > 0) {
+    say(fmt::format("{} experts, {} without a byte; the busiest of a layer had {:.2f} times its share",
+                    loads.experts, loads.dead, loads.violation + 1));
+  }
   if (common.json) {
-    write_json({{"bits_per_byte", score.bits_per_byte()},
-                {"nats_per_byte", score.nats_per_byte()},
-                {"bytes", score.scored},
-                {"seconds", rounded(seconds)},
-                {"bytes_per_second", rounded(seconds > 0 ? double(score.scored) / seconds : 0)},
-                {"parameters", model.parameter_count()}});
+    nlohmann::json result = {{"bits_per_byte", score.bits_per_byte()},
+                             {"nats_per_byte", score.nats_per_byte()},
+                             {"bytes", score.scored},
+                             {"seconds", rounded(seconds)},
+                             {"bytes_per_second", rounded(seconds > 0 ? double(score.scored) / seconds : 0)},
+                             {"parameters", model.parameter_count()}};
+    if (activity.samples > 0) result["active_fraction"] = activity.active / double(activity.samples);
+    if (loads.experts > 0) {
+      result["experts"] = {{"count", loads.experts},
+                           {"dead", loads.dead},
+                           {"max_violation", loads.violation},
+                           {"rows", activity.expert_rows}};
+    }
+    write_json(result);
   }
   return interrupted() ? interrupted_exit_code() : 0;
 }

@@ -1,6 +1,7 @@
 #include "brood/learn/evaluate.h"
 
 #include <algorithm>
+#include <numeric>
 #include <vector>
 
 #include "brood/learn/live.h"
@@ -10,7 +11,7 @@ namespace {
 
 // B windows of T predictions; `first` is where each begins.
 double window_cost(Model& model, Tape& tape, State& state, std::span<const uint8_t> bytes,
-                   std::span<const int64_t> first, int64_t T, Precision precision) {
+                   std::span<const int64_t> first, int64_t T, Precision precision, Activity* activity) {
   std::vector<int32_t> tokens, targets;
   for (const int64_t begin : first) {
     for (int64_t t = 0; t < T; ++t) {
@@ -20,7 +21,8 @@ double window_cost(Model& model, Tape& tape, State& state, std::span<const uint8
   }
   state.reset();
   tape.start(false, precision);
-  const Var logits = model.forward(tape, state, tokens, int64_t(first.size()), T, {.keep_state = false});
+  const Var logits = model.forward(tape, state, tokens, int64_t(first.size()), T,
+                                   {.keep_state = false, .activity = activity});
   return total_nats(cross_entropy(tape, logits, targets));
 }
 
@@ -37,6 +39,19 @@ int64_t shortest_window(const nlohmann::json& config, int64_t otherwise) {
 
 }  // namespace
 
+ExpertLoads expert_loads(const Activity& activity) {
+  ExpertLoads loads;
+  for (const std::vector<int64_t>& layer : activity.expert_rows) {
+    const int64_t all = std::accumulate(layer.begin(), layer.end(), int64_t(0));
+    if (all == 0) continue;
+    loads.experts += int64_t(layer.size());
+    loads.dead += std::count(layer.begin(), layer.end(), 0);
+    const auto busiest = double(*std::max_element(layer.begin(), layer.end()));
+    loads.violation = std::max(loads.violation, busiest * double(layer.size()) / double(all) - 1);
+  }
+  return loads;
+}
+
 double total_nats(Var loss) {
   double sum = 0;
   for (int64_t row = 0; row < loss.rows(); ++row) sum += double(loss.value()[row * loss.stride()]);
@@ -46,7 +61,7 @@ double total_nats(Var loss) {
 int64_t reading_chunk(const Model& model) { return shortest_window(model.config(), kReadingChunk); }
 
 Score score_windows(Model& model, std::span<const uint8_t> bytes, int64_t B, int64_t T, Precision precision,
-                    const std::function<bool()>& stop) {
+                    const std::function<bool()>& stop, Activity* activity) {
   BROOD_ASSERT(B > 0 && T > 0);
   Score score;
   const int64_t predictions = std::max<int64_t>(int64_t(bytes.size()) - 1, 0);
@@ -56,7 +71,7 @@ Score score_windows(Model& model, std::span<const uint8_t> bytes, int64_t B, int
     if (state.streams != windows) state = model.make_state(windows);
     std::vector<int64_t> first;
     for (; windows > 0; --windows, begin += length) first.push_back(begin);
-    score.nats += window_cost(model, tape, state, bytes, first, length, precision);
+    score.nats += window_cost(model, tape, state, bytes, first, length, precision, activity);
     score.scored += int64_t(first.size()) * length;
   };
   int64_t begin = 0;
@@ -71,7 +86,7 @@ Score score_windows(Model& model, std::span<const uint8_t> bytes, int64_t B, int
 }
 
 Score score_stream(Model& model, State& state, std::span<const uint8_t> bytes, int64_t chunk,
-                   const std::function<bool()>& stop) {
+                   const std::function<bool()>& stop, Activity* activity) {
   LiveSettings settings;
   settings.chunk = chunk;
   settings.learning = false;
@@ -84,6 +99,7 @@ Score score_stream(Model& model, State& state, std::span<const uint8_t> bytes, i
     reader.observe(tokens);
   }
   reader.flush();
+  if (activity) *activity = reader.activity();
   return {reader.nats(), reader.scored()};
 }
 

@@ -17,6 +17,14 @@ struct Score {
   double bits_per_byte() const { return nats_per_byte() / std::numbers::ln2; }
 };
 
+// How evenly rows fell on experts, over all layers that have any.
+struct ExpertLoads {
+  int64_t experts = 0;
+  int64_t dead = 0;      // without a single row
+  double violation = 0;  // of the worst layer: the busiest expert's rows over the mean, less 1 (MaxVio)
+};
+ExpertLoads expert_loads(const Activity& activity);
+
 // The sum of a loss over its rows.
 double total_nats(Var loss);
 
@@ -26,13 +34,13 @@ int64_t reading_chunk(const Model& model);
 
 // Cuts the bytes into windows of T predictions, B at a time, each read from a zero state. Every byte but the
 // first is predicted once; the last window may be shorter. `stop` is asked between windows and ends the work
-// early.
+// early. `activity`, when not null, is added to.
 Score score_windows(Model& model, std::span<const uint8_t> bytes, int64_t B, int64_t T, Precision precision,
-                    const std::function<bool()>& stop = {});
+                    const std::function<bool()>& stop = {}, Activity* activity = nullptr);
 
 // Reads the bytes as one stream, `chunk` at a time, from `state` on, which it advances. The first byte of a
-// stream is predicted by a uniform distribution.
+// stream is predicted by a uniform distribution. `activity`, when not null, is overwritten.
 Score score_stream(Model& model, State& state, std::span<const uint8_t> bytes, int64_t chunk,
-                   const std::function<bool()>& stop = {});
+                   const std::function<bool()>& stop = {}, Activity* activity = nullptr);
 
 }  // namespace brood

@@ -28,6 +28,20 @@ void forget_moments(ParameterStore& parameters) {
   for (Parameter& w : parameters.all()) w.moment1 = w.moment2 = Tensor();
 }
 
+void balance(Parameter& w) {
+  float* b = w.value.f32();
+  const float* load = w.gradient.f32();
+  double mean = 0;
+  for (int64_t i = 0; i < w.size(); ++i) {
+    if (load[i] != 0) b[i] -= std::copysign(w.balance_rate, load[i]);
+    mean += double(b[i]);
+  }
+  mean /= double(w.size());
+  for (int64_t i = 0; i < w.size(); ++i) b[i] = float(double(b[i]) - mean);
+  w.gradient_open = false;
+  ++w.version;
+}
+
 Optimiser::Optimiser(ParameterStore& parameters, const OptimiserSettings& settings)
     : parameters_(parameters), settings_(settings) {}
 
@@ -35,11 +49,15 @@ double Optimiser::step(double learning_rate) {
   ++steps_;
   double squares = 0;
   for (const Parameter& w : parameters_.all())
-    if (w.gradient_open) squares += kernels::squared_norm(w.size(), w.gradient.f32());
+    if (w.gradient_open && w.balance_rate == 0) squares += kernels::squared_norm(w.size(), w.gradient.f32());
   const double norm = std::sqrt(squares);
   const float scale = settings_.clip > 0 && norm > settings_.clip ? float(settings_.clip / norm) : 1.0f;
   for (Parameter& w : parameters_.all()) {
     if (!w.gradient_open) continue;
+    if (w.balance_rate > 0) {
+      balance(w);
+      continue;
+    }
     if (settings_.kind == OptimiserSettings::Kind::kAdamW) {
       ensure_moments(w);
       kernels::adamw(w.size(), adamw_step(settings_, w, learning_rate, steps_), w.gradient.f32(), scale,

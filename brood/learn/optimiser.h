@@ -35,6 +35,12 @@ class Optimiser {
   int64_t steps_ = 0;
 };
 
+// A step of a parameter that keeps a balance (Parameter::balance_rate u) by the loads c − mean(c) in its
+// gradient: b ← b − u·sign(c − mean(c)), without auxiliary loss (Wang et al., "Auxiliary-Loss-Free Load
+// Balancing Strategy for Mixture-of-Experts", 2024). Then b loses its mean, which selects nothing and would
+// grow without end. Closes the gradient.
+void balance(Parameter& w);
+
 // The numbers of one AdamW update of w at the given 1-based step, and the moments it needs.
 kernels::AdamW adamw_step(const OptimiserSettings& settings, const Parameter& w, double learning_rate,
                           int64_t step);

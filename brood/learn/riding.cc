@@ -124,6 +124,7 @@ void RidingOptimiser::step_done(std::vector<Parameter*>& used) {
 
 void RidingOptimiser::update(Parameter& w) {
   if (!w.gradient_open) return;
+  if (w.balance_rate > 0) return balance(w);
   const kernels::AdamW step = adamw_step(settings_, w, learning_rate_, steps_);
   if (settings_.kind == OptimiserSettings::Kind::kAdamW) {
     ensure_moments(w);

@@ -10,6 +10,7 @@ namespace {
 // is follows from where the weight stands in the equations of blocks/bdh.cc: y is wanted only where x is
 // awake, and only what is gated reaches the decoder.
 double touched(const Parameter& weight, const Awake& awake) {
+  if (weight.sleeps) return awake.active;
   if (weight.name == "encoder_v") return awake.active;
   if (weight.name == "decoder") return awake.gated;
   return 1;
@@ -17,6 +18,7 @@ double touched(const Parameter& weight, const Awake& awake) {
 
 // The same backward: a neuron that sleeps has no gradient, nor has its gate where the two do not meet.
 double touched_backward(const Parameter& weight, const Awake& awake) {
+  if (weight.sleeps) return awake.active;
   if (weight.name == "encoder") return awake.active;
   if (weight.name == "encoder_v" || weight.name == "decoder") return awake.gated;
   return 1;

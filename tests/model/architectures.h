@@ -45,6 +45,14 @@ inline const std::vector<TinyModel>& tiny_models() {
       {"s4d", R"({"architecture":"s4d","vocab_size":17,"d_model":12,"n_layer":2,"d_state":6})"},
       {"s4d_legs",
        R"({"architecture":"s4d","vocab_size":17,"d_model":12,"n_layer":2,"d_state":8,"init":"legs","discretisation":"bilinear"})"},
+      {"selected",
+       R"({"architecture":"retention","vocab_size":17,"d_model":12,"n_layer":2,"n_head":2,"feed":"selected","d_ff":32})"},
+      // Experts so few that every one is chosen in every test, and not by near ties, which a finite difference
+      // would turn over.
+      {"switch_shared",
+       R"({"architecture":"retention","vocab_size":17,"d_model":12,"n_layer":2,"n_head":2,"feed":"switch","n_expert":2,"n_shared_expert":1,"d_expert":16})"},
+      {"switch_softmax",
+       R"({"architecture":"retention","vocab_size":17,"d_model":12,"n_layer":2,"n_head":2,"feed":"switch","n_expert":3,"top_k":2,"d_expert":16,"router":"softmax"})"},
       {"transformer",
        R"({"architecture":"transformer","vocab_size":17,"d_model":16,"n_layer":2,"n_head":2,"window":96})"},
       {"transformer_parallel",
