@@ -72,7 +72,7 @@ std::string summary(const json& document) {
   return text +
          fmt::format(
              " Reading is bytes per second over a whole prompt of that length, writing bytes per second "
-             "after it, one byte at a time; state is what a stream then holds. {} threads, {}, {}.",
+             "after it, one byte at a time; state is what a stream then holds. Threads: {}; {}; {}.",
              document["threads"].dump(), document["precision"].get<std::string>(),
              document["cpu"].get<std::string>());
 }
@@ -111,11 +111,12 @@ constexpr const char* kStyle = R"(
   --series-0: #4aa8e8; --series-1: #ff8a3d; --series-2: #2ec79a; --series-3: #e59acb; --series-4: #f0c53c;
   --series-5: #8fd0f5; --series-6: #a994f0; --series-7: #c99a8e; --series-8: #a9b4b6; --series-9: #ff7b6b; } }
 body { background: var(--ground); color: var(--ink); font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto;
-  max-width: 76rem; padding: 0 1rem; }
+  max-width: 84rem; padding: 0 1rem; }
 h1 { font-size: 1.4rem; }
 .scroll { overflow-x: auto; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; white-space: nowrap; margin: 1rem 0; }
-th, td { padding: .3rem .7rem; text-align: right; border-bottom: 1px solid var(--faint); }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; white-space: nowrap; margin: 1rem 0;
+  font-size: 14px; }
+th, td { padding: .3rem .45rem; text-align: right; border-bottom: 1px solid var(--faint); }
 th:first-child, td:first-child { text-align: left; }
 .swatch { display: inline-block; width: .8em; height: .8em; border-radius: 2px; margin-right: .5em; }
 .charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(26rem, 1fr)); gap: 1.5rem; }
