@@ -3,9 +3,11 @@
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include <cerrno>
+#include <filesystem>
 #include <system_error>
 
 #include "brood/base/error.h"
@@ -94,6 +96,16 @@ MappedFile MappedFile::open(const std::string& path) {
   mapped.owner_ = std::shared_ptr<const void>(memory, [size](void* p) { ::munmap(p, size); });
   mapped.bytes_ = {static_cast<const std::byte*>(memory), size};
   return mapped;
+}
+
+void require_disk(const std::string& path, double bytes, const std::string& what, const std::string& mend) {
+  const std::filesystem::path folder = std::filesystem::path(path).parent_path();
+  struct statvfs disk {};
+  if (::statvfs(folder.empty() ? "." : folder.c_str(), &disk) != 0) return;  // writing there will say why
+  const double room = double(disk.f_bavail) * double(disk.f_frsize);
+  if (bytes > room)
+    fail("{} need {:.1f} GB and {} has room for {:.1f} GB; {}", what, bytes / 1e9,
+         folder.empty() ? "this folder's disk" : "the disk of " + folder.string(), room / 1e9, mend);
 }
 
 }  // namespace brood

@@ -34,4 +34,8 @@ class MappedFile {
   std::span<const std::byte> bytes_;
 };
 
+// Throws Error when the disk that `path` lies on has no room for so many bytes: to be known before it is full.
+// `what` begins the sentence, `mend` ends it.
+void require_disk(const std::string& path, double bytes, const std::string& what, const std::string& mend);
+
 }  // namespace brood

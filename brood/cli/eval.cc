@@ -27,11 +27,18 @@ constexpr const char* kExamples =
     "  brood eval book --data test.txt                   one stream, read from its beginning\n"
     "  brood eval book --data test.txt --live            and learn from it while it is scored (nothing is "
     "saved)\n"
-    "  brood eval book --data test.txt --context 128     in windows of 128, as in training without --carry\n";
+    "  brood eval book --data test.txt --context 128     in windows of 128, as in training without --carry\n"
+    "  brood eval book --data test.txt --logits out.safetensors\n"
+    "                                                    and all that it said, to compare with other "
+    "programs:\n"
+    "                                                    \"logits\" [bytes, vocab_size], f32; row t is what "
+    "it\n"
+    "                                                    expects after byte t\n";
 
 struct Options {
   std::string model;
   std::vector<std::string> data;
+  std::string logits;
   bool live = false;
   int64_t context = 0, batch = 8;
   LiveSettings settings;
@@ -72,6 +79,8 @@ int evaluate(const Options& options, const Common& common) {
   Activity activity;
   const Score score =
       options.live ? evaluate_live(model, state, bytes, options, loaded, stop, activity)
+      : !options.logits.empty()
+          ? write_logits(model, state, bytes, reading_chunk(model), options.logits, stop, &activity)
       : options.context > 0
           ? score_windows(model, bytes, options.batch, options.context, Precision::kF32, stop, &activity)
           : score_stream(model, state, bytes, reading_chunk(model), stop, &activity);
@@ -116,10 +125,15 @@ Action define_eval(CLI::App& app, const Common& common) {
       ->required()
       ->type_name("FILE...");
   auto* live = app.add_flag("--live", options->live, "go on learning while it is scored");
+  auto* logits =
+      app.add_option("--logits", options->logits, "write the logits of every byte into this safetensors file")
+          ->type_name("FILE")
+          ->excludes(live);
   app.add_option("--context", options->context, "score windows of N bytes, each from a zero state")
       ->check(whole(1, 1 << 30))
       ->type_name("N")
-      ->excludes(live);
+      ->excludes(live)
+      ->excludes(logits);
   app.add_option("--batch", options->batch, "windows at a time, with --context")
       ->capture_default_str()
       ->check(whole(1, 65536))

@@ -5,6 +5,7 @@
 #include <functional>
 #include <numbers>
 #include <span>
+#include <string>
 
 #include "brood/model/model.h"
 
@@ -42,5 +43,13 @@ Score score_windows(Model& model, std::span<const uint8_t> bytes, int64_t B, int
 // stream is predicted by a uniform distribution. `activity`, when not null, is overwritten.
 Score score_stream(Model& model, State& state, std::span<const uint8_t> bytes, int64_t chunk,
                    const std::function<bool()>& stop = {}, Activity* activity = nullptr);
+
+// The same, and all that the model said: writes a safetensors file with "logits" [bytes, vocab_size] f32, whose
+// row t is what it expects after byte t (so the last row is about a byte that never came), chunk by chunk and
+// never held as a whole. `path` is there when the whole of it is. Throws Error when it cannot be written, or
+// would not fit on the disk.
+Score write_logits(Model& model, State& state, std::span<const uint8_t> bytes, int64_t chunk,
+                   const std::string& path, const std::function<bool()>& stop = {},
+                   Activity* activity = nullptr);
 
 }  // namespace brood

@@ -41,7 +41,7 @@ void write_text(const std::string& path, const std::string& text, FileSystem& fi
 }
 
 nlohmann::json read_config(const std::string& path) {
-  return import_config(parse_json(read_file(path, kLongestConfig), path), path);
+  return import_config_text(read_file(path, kLongestConfig), path);
 }
 
 // Errors of the model's own reading begin with "config: "; here it has a name.

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <string_view>
 
 #include "brood/base/error.h"
 #include "brood/base/json.h"
@@ -28,13 +29,18 @@ void need_rms_norm(Settings& s) {
     fail("{}: rms_norm is false, but only Mamba with RMSNorm is known", s.context());
 }
 
-// Mamba-2 may clamp its step sizes; checkpoints say [0, inf], which JSON spells in several ways, or nothing.
+// The ways in which an infinite number is written: not at all, as Python's json does (see import_config_text),
+// as transformers has done since its version 5, or as a number that no step size reaches.
+bool means_infinity(const json& value) {
+  static const json tagged = {{"__float__", "Infinity"}};
+  return value.is_null() || value == "inf" || value == tagged || (value.is_number() && value > 1e9);
+}
+
+// Mamba-2 may clamp its step sizes; checkpoints say [0, infinity] or nothing.
 void need_no_limit(const json& config, const std::string& key, const std::string& context) {
   if (!config.contains(key) || config[key].is_null()) return;
   const json& limit = config[key];
-  const bool none = limit.is_array() && limit.size() == 2 && limit[0].is_number() && limit[0] == 0 &&
-                    (!limit[1].is_number() || limit[1].get<double>() > 1e9);
-  if (!none)
+  if (!limit.is_array() || limit.size() != 2 || limit[0] != 0 || !means_infinity(limit[1]))
     fail("{}: {} is {}, but only Mamba-2 with unlimited step sizes is known", context, key, shown(limit));
 }
 
@@ -204,6 +210,20 @@ json import_config(const json& config, const std::string& context) {
   if (config.contains("model_type")) return from_hugging_face(config, context);
   if (config.contains("ssm_cfg")) return from_state_spaces(config, context);
   return config;  // the model says what it misses
+}
+
+json import_config_text(std::string text, const std::string& context) {
+  constexpr std::string_view kInfinity = "Infinity", kInstead = "\"inf\"   ";  // as long: columns stay
+  bool quoted = false;
+  for (size_t at = 0; at < text.size(); ++at) {
+    if (text[at] == '"') quoted = !quoted;
+    if (quoted && text[at] == '\\') ++at;  // an escaped quote ends nothing
+    if (!quoted && text.compare(at, kInfinity.size(), kInfinity) == 0) {
+      text.replace(at, kInfinity.size(), kInstead);
+      at += kInfinity.size() - 1;
+    }
+  }
+  return import_config(parse_json(text, context), context);
 }
 
 }  // namespace brood

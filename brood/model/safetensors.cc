@@ -200,13 +200,12 @@ bool convert(const std::byte* from, std::span<float> to, Convert to_f32) {
   return finite;
 }
 
-std::string header_of(std::span<const TensorToWrite> tensors, std::span<const size_t> order,
+std::string header_of(std::span<const TensorToWrite> tensors,
                       const std::map<std::string, std::string>& metadata) {
   nlohmann::json header = nlohmann::json::object();
   if (!metadata.empty()) header[kMetadataKey] = metadata;
   int64_t offset = 0;
-  for (const size_t i : order) {
-    const TensorToWrite& tensor = tensors[i];
+  for (const TensorToWrite& tensor : tensors) {
     BROOD_ASSERT(!header.contains(tensor.name) && tensor.name != kMetadataKey);
     int64_t bytes = size_of(tensor.dtype);
     for (const int64_t extent : tensor.shape) bytes *= extent;
@@ -249,18 +248,26 @@ int64_t StoredTensor::size() const { return bytes / element_bytes(dtype); }
 
 void write_safetensors(const std::string& path, std::span<const TensorToWrite> tensors,
                        const std::map<std::string, std::string>& metadata, FileSystem& files) {
-  std::vector<size_t> order(tensors.size());
-  for (size_t i = 0; i < order.size(); ++i) order[i] = i;
-  std::stable_sort(order.begin(), order.end(),
-                   [&](size_t a, size_t b) { return size_of(tensors[a].dtype) > size_of(tensors[b].dtype); });
-  const std::string header = header_of(tensors, order, metadata);
-  const uint64_t length = header.size();
-  const auto file = files.create(path);
-  file->append(std::as_bytes(std::span(&length, 1)));
-  file->append(std::as_bytes(std::span(header)));
-  for (const size_t i : order) append_tensor(*file, tensors[i]);
+  std::vector<TensorToWrite> ordered(tensors.begin(), tensors.end());
+  std::stable_sort(ordered.begin(), ordered.end(), [](const TensorToWrite& a, const TensorToWrite& b) {
+    return size_of(a.dtype) > size_of(b.dtype);
+  });
+  const auto file = begin_safetensors(path, ordered, metadata, files);
+  for (const TensorToWrite& tensor : ordered) append_tensor(*file, tensor);
   file->sync();
   file->close();
+}
+
+std::unique_ptr<WritableFile> begin_safetensors(const std::string& path,
+                                                std::span<const TensorToWrite> tensors,
+                                                const std::map<std::string, std::string>& metadata,
+                                                FileSystem& files) {
+  const std::string header = header_of(tensors, metadata);
+  const uint64_t length = header.size();
+  auto file = files.create(path);
+  file->append(std::as_bytes(std::span(&length, 1)));
+  file->append(std::as_bytes(std::span(header)));
+  return file;
 }
 
 SafetensorsFile SafetensorsFile::parse(std::span<const std::byte> bytes, const std::string& name) {

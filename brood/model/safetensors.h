@@ -28,6 +28,13 @@ struct TensorToWrite {
 void write_safetensors(const std::string& path, std::span<const TensorToWrite> tensors,
                        const std::map<std::string, std::string>& metadata,
                        FileSystem& files = FileSystem::real());
+// The same for tensors that are never in memory as a whole: writes the header alone (`data` is not looked
+// at). The caller appends the numbers of each tensor, in the order given, which must be widest type first;
+// then syncs and closes.
+std::unique_ptr<WritableFile> begin_safetensors(const std::string& path,
+                                                std::span<const TensorToWrite> tensors,
+                                                const std::map<std::string, std::string>& metadata,
+                                                FileSystem& files = FileSystem::real());
 
 struct StoredTensor {
   std::string dtype;  // "F32", "BF16", "F16", "I64", ...

@@ -105,5 +105,12 @@ TEST(FileSystem, LocksExclude) {
   EXPECT_FALSE(files.lock(scratch.path(), false, 0));
 }
 
+TEST(Disk, IsAskedForRoomBeforeItIsFull) {
+  ScratchDirectory scratch;
+  require_disk(scratch / "f", 1, "writing f: it", "choose another place");
+  expect_contains(message_of([&] { require_disk(scratch / "f", 1e20, "writing f: 3 bytes", "take less"); }),
+                  "writing f: 3 bytes need 100000000000.0 GB and the disk of ");
+}
+
 }  // namespace
 }  // namespace brood

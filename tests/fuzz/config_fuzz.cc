@@ -12,7 +12,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using namespace brood;
   const std::string text(reinterpret_cast<const char*>(data), size);
   try {
-    const nlohmann::json config = import_config(parse_json(text, "fuzz"), "fuzz");
+    const nlohmann::json config = import_config_text(text, "fuzz");
     BROOD_ASSERT(shown(config).size() <= 60);
     Settings settings(config, "fuzz");
     const std::string architecture = settings.text("architecture", "mamba");

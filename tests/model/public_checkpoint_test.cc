@@ -158,6 +158,33 @@ TEST(PublicConfig, TranslatesMamba2) {
   };
   expect_contains(with("num_heads", 7), "num_heads·head_dim is 28, but expand·hidden_size is 32");
   expect_contains(with("time_step_limit", {0.001, 0.1}), "time_step_limit is [0.001,0.1]");
+  expect_contains(with("time_step_limit", {0.001, "inf"}), "time_step_limit is [0.001,\"inf\"]");
+  expect_contains(with("time_step_limit", {0, "banana"}), "time_step_limit is [0,\"banana\"]");
+  const json tagged = json::array({0.0, {{"__float__", "Infinity"}}});
+  json config = hf;
+  config["time_step_limit"] = tagged;
+  EXPECT_EQ(import_config(config, "c"), own);
+}
+
+// As Python writes it.
+TEST(PublicConfig, ReadsABareInfinity) {
+  const auto text = [](const std::string& limit, const std::string& act = "silu") {
+    return R"({"model_type": "mamba2", "hidden_size": 8, "num_heads": 2, "head_dim": 8, "hidden_act": ")" +
+           act + "\",\n \"time_step_limit\": " + limit + "}";
+  };
+  EXPECT_EQ(import_config_text(text("[0.0, Infinity]"), "c"), import_config_text(text("null"), "c"));
+  const auto message = [&](const std::string& limit, const std::string& act = "silu") {
+    return message_of([&] { import_config_text(text(limit, act), "c.json"); });
+  };
+  expect_contains(message("[0.0, -Infinity]"), "c.json: line 2, column 28 is not JSON");
+  expect_contains(message("[Infinity, Infinity]"), "time_step_limit is [\"inf\",\"inf\"]");
+  expect_contains(message("[0.0, Infinity, Infinitely]"), "c.json: line 2, column 37 is not JSON");
+  // Within a text it is a text, however the text is quoted.
+  expect_contains(message("null", "Infinity"), "hidden_act is \"Infinity\"");
+  expect_contains(message("null", R"(a\"Infinity)"), R"(hidden_act is "a\"Infinity")");
+  expect_contains(message("[0.0, Infinity]", R"(a\\)"), R"(hidden_act is "a\\")");
+  expect_contains(message_of([] { import_config_text(R"({"architecture": "x", "y": "\)", "c.json"); }),
+                  "is not JSON");
 }
 
 TEST(PublicConfig, TranslatesRwkv) {
