@@ -45,7 +45,7 @@ nlohmann::json measured(const nlohmann::json& config, const ComparisonSettings& 
 // A document as the program makes one.
 nlohmann::json document_of(nlohmann::json models, bool trained = true) {
   int i = 0;
-  for (auto& model : models) model["name"] = "m" + std::to_string(++i);
+  for (auto& model : models) model["name"] = fmt::format("m{}", ++i);
   nlohmann::json document = {{"trained", trained},
                              {"budget", "8 steps"},
                              {"batch", 2},
