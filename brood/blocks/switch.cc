@@ -19,6 +19,8 @@ namespace brood {
 namespace {
 
 constexpr double kInitialScale = 0.1;
+// In all layers together: parameters are found by looking through their names.
+constexpr int64_t kMostExperts = 8192;
 
 struct Shapes {
   int64_t d_model, width, shared;
@@ -33,14 +35,17 @@ int64_t default_width(const Shapes& s) {
   return std::max<int64_t>(16, (dense / (s.routing.top_k + s.shared) + 15) / 16 * 16);
 }
 
-Shapes read_shapes(Settings& settings, int64_t d_model) {
+Shapes read_shapes(Settings& settings, const Place& place) {
   Shapes s;
-  s.d_model = d_model;
+  s.d_model = place.d_model;
   s.routing.n_expert = settings.integer("n_expert", 8, 1, 4096);
   s.routing.top_k = settings.integer("top_k", 1, 1, 64);
   if (s.routing.top_k > s.routing.n_expert)
     fail("{}: top_k {} is more than there are experts (n_expert {})", settings.context(), s.routing.top_k,
          s.routing.n_expert);
+  if (s.routing.n_expert * place.n_layer > kMostExperts)
+    fail("{}: n_expert {} in {} layers are more experts than {}", settings.context(), s.routing.n_expert,
+         place.n_layer, kMostExperts);
   s.shared = settings.integer("n_shared_expert", 0, 0, 64);
   s.gated = settings.choice("expert", "swiglu", {"swiglu", "relu2"}) == "swiglu";
   s.width = settings.integer("d_expert", 0, 0, 1 << 20);
@@ -119,7 +124,7 @@ class Switch final : public Block {
 
 std::unique_ptr<Block> make_switch(Settings& settings, const Place& place, ParameterStore& store,
                                    Random& random) {
-  return std::make_unique<Switch>(read_shapes(settings, place.d_model), place, store, random);
+  return std::make_unique<Switch>(read_shapes(settings, place), place, store, random);
 }
 
 }  // namespace brood

@@ -39,6 +39,7 @@ TEST(Switch, BuildsWhatTheConfigurationSays) {
 TEST(Switch, MistakesAreNamed) {
   const auto message = [](json more) { return message_of([&] { Model model(transformer(more)); }); };
   expect_contains(message({{"feed", "switch"}, {"n_expert", 2}, {"top_k", 3}}), "top_k 3");
+  expect_contains(message({{"feed", "switch"}, {"n_layer", 1000}, {"n_expert", 9}}), "n_expert 9 in 1000");
   expect_contains(message({{"feed", "switch"}, {"router", "tanh"}}), "router");
   expect_contains(message({{"feed", "switch"}, {"balance", "loss"}, {"balance_rate", 1e-3}}), "balance_rate");
   expect_contains(message({{"feed", "switch"}, {"renormalise", true}}), "renormalise");
