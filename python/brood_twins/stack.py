@@ -11,7 +11,7 @@ from torch import nn
 
 from .attention import Attention
 from .bdh import Bdh
-from .feeds import Relu2, SwiGlu
+from .feeds import Relu2, Selected, SwiGlu, Switch
 from .mamba import Mamba
 from .mamba2 import Mamba2
 from .mcsd import Mcsd
@@ -21,7 +21,8 @@ from .rwkv import Rwkv4, Rwkv4Ffn, Rwkv7, Rwkv7Ffn
 
 MIXERS = dict(attention=Attention, mamba=Mamba, mamba2=Mamba2, mcsd=Mcsd, retention=Retention, rwkv4=Rwkv4,
               rwkv7=Rwkv7)
-FEEDS = dict(none=None, relu2=Relu2, rwkv4_ffn=Rwkv4Ffn, rwkv7_ffn=Rwkv7Ffn, swiglu=SwiGlu)
+FEEDS = dict(none=None, relu2=Relu2, rwkv4_ffn=Rwkv4Ffn, rwkv7_ffn=Rwkv7Ffn, selected=Selected, swiglu=SwiGlu,
+             switch=Switch)
 
 
 @dataclass

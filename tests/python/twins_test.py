@@ -47,6 +47,11 @@ MODELS = {
                   v_low_rank_dim=2, gate_low_rank_dim=4),
     "rwkv7_second": dict(architecture="stack", n_layer=4, mixer=["retention", "rwkv7"], feed=["none", "rwkv7_ffn"],
                          n_head=2, head_dim=4, norm="layer", embedding_norm=True),
+    "selected": dict(architecture="retention", n_head=2, feed="selected", d_ff=32, threshold=0.1),
+    "selected_top_k": dict(architecture="retention", n_head=2, feed="selected", d_ff=32, top_k=6),
+    "switch": dict(architecture="retention", n_head=2, feed="switch", n_expert=3),
+    "switch_shared_softmax": dict(architecture="retention", n_head=2, feed="switch", n_expert=4, top_k=2,
+                                  n_shared_expert=1, expert="relu2", router="softmax"),
     "transformer": dict(architecture="transformer", d_model=16, n_head=2, window=24),
     "transformer_parallel": dict(architecture="transformer", d_model=16, n_head=2, head_dim=6, parallel=True),
 }
