@@ -38,14 +38,25 @@ spring() {
   done
 }
 
+# Mixers with the feed they are at home with; the negative eigenvalues of Gated DeltaNet are what parity is about.
+with() {
+  case $1 in
+    rwkv7) echo '{"feed": "rwkv7_ffn"}' ;;
+    gated_deltanet) echo '{"allow_neg_eigval": true}' ;;
+    *) echo '{}' ;;
+  esac
+}
+
+# A mixer at a task: learn_mixer TASK MIXER [ARGUMENT...]
+learn_mixer() {
+  task=$1
+  mixer=$2
+  shift 2
+  learn "$task $mixer" "$task" --mixer "$mixer" --with "$(with "$mixer")" --minutes "$minutes" --check-every 500 --until 0.9995 "$@"
+}
+
 spring
-for mixer in mamba s4d mcsd; do
-  learn "copying $mixer" copying --mixer $mixer --minutes "$minutes" --check-every 500 --until 0.999
-done
-learn "induction mamba" induction --mixer mamba --minutes "$minutes" --check-every 500 --until 0.9999
-for mixer in mamba gated_deltanet rwkv7 attention mcsd; do
-  learn "mqar $mixer" mqar --mixer $mixer --minutes "$minutes" --check-every 500 --until 0.995
-done
-for mixer in gated_deltanet rwkv7 mamba attention; do
-  learn "parity $mixer" parity --mixer $mixer --minutes "$minutes" --check-every 500 --until 0.999
-done
+for mixer in mamba s4d mcsd; do learn_mixer copying $mixer --length 64 --test-length 64 128; done
+learn_mixer induction mamba
+for mixer in mamba gated_deltanet rwkv7 attention mcsd; do learn_mixer mqar $mixer; done
+for mixer in gated_deltanet rwkv7 mamba attention; do learn_mixer parity $mixer; done

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <map>
 #include <memory>
@@ -44,6 +45,31 @@ TEST(Trainer, LearnsWhatRepeats) {
     EXPECT_EQ(trainer.tokens(), 60 * 4 * 16);
     EXPECT_LT(score.nats_per_byte(), 1.0) << (carry ? "carried" : "crops");
   }
+}
+
+// Asks for one answer among many steps.
+class OneAnswer final : public BatchSource {
+ public:
+  bool fill(int64_t step, std::span<int32_t> tokens, std::span<int32_t> targets) override {
+    std::fill(tokens.begin(), tokens.end(), int32_t(step % 3));
+    std::fill(targets.begin(), targets.end(), -1);
+    targets.back() = 5;
+    return true;
+  }
+  int64_t vocab_size() const override { return 6; }
+  nlohmann::json identity() const override { return {{"answers", "one"}}; }
+};
+
+TEST(Trainer, CountsOnlyWhatIsAsked) {
+  auto config = kTiny;
+  config["vocab_size"] = 6;
+  Model model(config, 1);
+  OneAnswer source;
+  Trainer trainer(model, source, small());
+  trainer.step();
+  EXPECT_NEAR(trainer.loss(), std::log(6), 0.3) << "the mean over the answers, not over all steps";
+  trainer.run({});
+  EXPECT_LT(trainer.loss(), 1);
 }
 
 TEST(Trainer, EndsWhenAskedAndSaysWhatItDoes) {
