@@ -184,7 +184,9 @@ TEST(Report, TableAndPageSayTheSame) {
   };
   EXPECT_EQ(count("<svg "), 5u);
   for (const std::string tag : {"svg", "table", "tr", "td", "th", "g", "p", "div", "style", "body", "html"}) {
-    EXPECT_EQ(count("<" + tag + ">") + count("<" + tag + " "), count("</" + tag + ">")) << tag;
+    EXPECT_EQ(count(fmt::format("<{}>", tag)) + count(fmt::format("<{} ", tag)),
+              count(fmt::format("</{}>", tag)))
+        << tag;
   }
   EXPECT_EQ(count("<polyline"), 10u);
   for (const char* outside : {"http", "src=", "<script", "@import", "url("})
