@@ -26,7 +26,7 @@ from torch.nn.parallel import DistributedDataParallel
 import brood_twins
 
 # As in brood: what says how fast a state changes, vectors and norms are not drawn towards zero.
-NOT_DECAYED = ("A_log", "r_k")
+NOT_DECAYED = ("A_log", "A_real", "A_imag", "B_bias", "C_bias", "r_k")
 
 
 def parse():
@@ -111,11 +111,14 @@ def main():
         with torch.autocast(device.type, torch.bfloat16, enabled=arguments.bf16):
             logits = whole(rows[:, :-1])
         loss = F.cross_entropy(logits.float().flatten(0, 1), rows[:, 1:].flatten())
-        loss.backward()
+        (loss + sum(module.extra_loss for module in model.modules() if hasattr(module, "extra_loss"))).backward()
         if arguments.clip:
             torch.nn.utils.clip_grad_norm_(model.parameters(), arguments.clip)
         optimiser.step()
         schedule.step()
+        for module in model.modules():
+            if hasattr(module, "after_step"):
+                module.after_step()
         optimiser.zero_grad(set_to_none=True)
         total += loss.detach()
         last = step == arguments.steps

@@ -11,18 +11,23 @@ from torch import nn
 
 from .attention import Attention
 from .bdh import Bdh
-from .feeds import Relu2, Selected, SwiGlu, Switch
+from .experts import Selected, Switch
+from .feeds import Relu2, SwiGlu
+from .gated_deltanet import GatedDeltaNet
 from .mamba import Mamba
 from .mamba2 import Mamba2
+from .mamba3 import Mamba3
 from .mcsd import Mcsd
+from .mingru import MinGru
 from .parts import Keys, Place, RmsNorm, linear, normal
 from .retention import Retention
 from .rwkv import Rwkv4, Rwkv4Ffn, Rwkv7, Rwkv7Ffn
+from .s4d import S4d
 
-MIXERS = dict(attention=Attention, mamba=Mamba, mamba2=Mamba2, mcsd=Mcsd, retention=Retention, rwkv4=Rwkv4,
-              rwkv7=Rwkv7)
-FEEDS = dict(none=None, relu2=Relu2, rwkv4_ffn=Rwkv4Ffn, rwkv7_ffn=Rwkv7Ffn, selected=Selected, swiglu=SwiGlu,
-             switch=Switch)
+MIXERS = dict(attention=Attention, gated_deltanet=GatedDeltaNet, mamba=Mamba, mamba2=Mamba2, mamba3=Mamba3,
+              mcsd=Mcsd, mingru=MinGru, retention=Retention, rwkv4=Rwkv4, rwkv7=Rwkv7, s4d=S4d)
+FEEDS = dict(none=None, relu2=Relu2, rwkv4_ffn=Rwkv4Ffn, rwkv7_ffn=Rwkv7Ffn,
+             selected=Selected, swiglu=SwiGlu, switch=Switch)
 
 
 @dataclass
@@ -54,6 +59,7 @@ class Habits:
 MAMBA = Spelling("backbone.embedding", "backbone.norm_f", "lm_head", "backbone.layers", mixer_norm="norm")
 LLAMA = Spelling("model.embed_tokens", "model.norm", "lm_head", "model.layers", "input_layernorm",
                  "post_attention_layernorm", "self_attn", "mlp")
+FLA = Spelling("model.embeddings", "model.norm", "lm_head", "model.layers", "attn_norm", "mlp_norm", "attn", "mlp")
 RWKV4 = Spelling("rwkv.embeddings", "rwkv.ln_out", "head", "rwkv.blocks", "ln1", "ln2", "attention", "feed_forward",
                  "rwkv.blocks.0.pre_ln")
 RWKV7 = Spelling("model.embeddings", "model.norm", "lm_head", "model.layers", "attn_norm", "ffn_norm", "attn", "ffn",
@@ -62,12 +68,16 @@ RWKV = Habits("layer", True, False, 1e-4 / 3**0.5, 0.5)
 
 # architecture: mixer, feed, spelling, habits
 STACKS = {
+    "gated_deltanet": ("gated_deltanet", "swiglu", FLA),
     "mamba": ("mamba", "none", MAMBA),
     "mamba2": ("mamba2", "none", MAMBA),
+    "mamba3": ("mamba3", "none", MAMBA),
     "mcsd": ("mcsd", "swiglu", Spelling()),
+    "mingru": ("mingru", "swiglu", Spelling()),
     "retention": ("retention", "swiglu", Spelling()),
     "rwkv4": ("rwkv4", "rwkv4_ffn", RWKV4, RWKV),
     "rwkv7": ("rwkv7", "rwkv7_ffn", RWKV7, RWKV),
+    "s4d": ("s4d", "none", Spelling()),
     "stack": (None, "none", Spelling()),
     "transformer": ("attention", "swiglu", LLAMA),
 }

@@ -37,21 +37,31 @@ MODELS = {
     "bdh_detached": dict(architecture="bdh", d_model=16, n_head=2, n_neuron=64, detach=True),
     "bdh_joined": dict(architecture="bdh", d_model=16, n_head=2, n_neuron=64, residual="neurons"),
     "bdh_parts": dict(architecture="bdh", d_model=16, n_head=2, n_neuron=64, parts=[20, 12]),
+    "gated_deltanet": dict(architecture="gated_deltanet", n_head=2, head_dim=5, feed="none"),
+    "gated_deltanet_negative": dict(architecture="gated_deltanet", n_head=2, d_conv=3, allow_neg_eigval=True),
     "mamba": dict(architecture="mamba", d_state=5, tie_embeddings=False),
     "mamba2": dict(architecture="mamba2", d_state=5, head_dim=4, n_groups=2),
+    "mamba3": dict(architecture="mamba3", d_state=6, head_dim=4, n_groups=2),
+    "mamba3_all_turn": dict(architecture="mamba3", d_state=8, head_dim=6, rope_fraction=1.0),
     "mcsd": dict(architecture="mcsd", n_channel=4, feed="none"),
     "mcsd_swiglu": dict(architecture="mcsd", n_channel=3, slope=6, decay=3),
+    "mingru": dict(architecture="mingru", feed="none"),
+    "mingru_heads": dict(architecture="mingru", n_head=3),
     "retention": dict(architecture="retention", n_head=2, feed="relu2"),
     "rwkv4": dict(architecture="rwkv4", d_ff=20),
     "rwkv7": dict(architecture="rwkv7", n_layer=3, head_dim=6, d_ff=20, decay_low_rank_dim=3, a_low_rank_dim=3,
                   v_low_rank_dim=2, gate_low_rank_dim=4),
     "rwkv7_second": dict(architecture="stack", n_layer=4, mixer=["retention", "rwkv7"], feed=["none", "rwkv7_ffn"],
                          n_head=2, head_dim=4, norm="layer", embedding_norm=True),
+    "s4d": dict(architecture="s4d", d_state=6),
+    "s4d_legs": dict(architecture="s4d", d_state=8, init="legs", discretisation="bilinear"),
     "selected": dict(architecture="retention", n_head=2, feed="selected", d_ff=32, threshold=0.1),
-    "selected_top_k": dict(architecture="retention", n_head=2, feed="selected", d_ff=32, top_k=6),
-    "switch": dict(architecture="retention", n_head=2, feed="switch", n_expert=3),
-    "switch_shared_softmax": dict(architecture="retention", n_head=2, feed="switch", n_expert=4, top_k=2,
-                                  n_shared_expert=1, expert="relu2", router="softmax"),
+    "selected_top_k": dict(architecture="transformer", d_model=16, n_head=2, feed="selected", d_ff=64, top_k=12),
+    "switch": dict(architecture="transformer", d_model=16, n_head=2, feed="switch", n_expert=4, d_expert=16),
+    "switch_losses": dict(architecture="transformer", d_model=16, n_head=2, feed="switch", n_expert=4, top_k=2,
+                          balance="loss", balance_loss=0.3, z_loss=0.1),
+    "switch_shared": dict(architecture="stack", mixer="mamba", d_state=5, feed="switch", n_expert=4, top_k=2,
+                          n_shared_expert=1, expert="relu2", router="softmax"),
     "transformer": dict(architecture="transformer", d_model=16, n_head=2, window=24),
     "transformer_parallel": dict(architecture="transformer", d_model=16, n_head=2, head_dim=6, parallel=True),
 }
@@ -94,7 +104,7 @@ class Twins(unittest.TestCase):
     def move(self, model):
         """Nothing stays where it began, no map is so small that it would not be missed."""
         with torch.no_grad():
-            for parameter in model.parameters():
+            for parameter in (*model.parameters(), *model.buffers()):
                 size = parameter.square().mean().sqrt()
                 if parameter.dim() > 1 and parameter.shape[-1] > 1:
                     size = size.clamp(min=parameter.shape[-1] ** -0.5)
@@ -113,10 +123,16 @@ class Twins(unittest.TestCase):
         after = load_file(self.folder / "stepped/model.safetensors")
         model.zero_grad()
         tokens = self.tokens[:, :self.context + 1]
-        F.cross_entropy(model(tokens[:, :-1])[0], tokens[0, 1:]).backward()
+        loss = F.cross_entropy(model(tokens[:, :-1])[0], tokens[0, 1:])
+        (loss + sum(module.extra_loss for module in model.modules() if hasattr(module, "extra_loss"))).backward()
         before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
         optimiser = torch.optim.AdamW(model.parameters(), lr=RATE, betas=(BETA1, 0.999), weight_decay=0)
         optimiser.step()
+        for module in model.modules():
+            if hasattr(module, "after_step"):
+                module.after_step()
+        for name, buffer in model.named_buffers():
+            self.assertLess((buffer - after[name]).abs().max().item(), 1e-6, f"{name} after a step")
         for name, parameter in model.named_parameters():
             gradient = parameter.grad
             scale = gradient.abs().max().item()
