@@ -142,13 +142,20 @@ FileSystem& FileSystem::real() {
 }
 
 void write_durably(FileSystem& files, const std::string& path, std::span<const std::byte> bytes) {
-  const std::string parent = std::filesystem::path(path).parent_path().string();
-  const std::string aside = path + ".writing";
-  try {
+  write_durably(files, path, [&](const std::string& aside) {
     const auto file = files.create(aside);
     file->append(bytes);
     file->sync();
     file->close();
+  });
+}
+
+void write_durably(FileSystem& files, const std::string& path,
+                   const std::function<void(const std::string& aside)>& write) {
+  const std::string parent = std::filesystem::path(path).parent_path().string();
+  const std::string aside = path + ".writing";
+  try {
+    write(aside);
     files.rename(aside, path);
   } catch (const Error&) {
     try {

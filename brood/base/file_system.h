@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstddef>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -55,5 +56,8 @@ class FileSystem {
 // Writes a whole file so that a kill leaves the old one or the new one: to a temporary beside it, sync,
 // rename, sync.
 void write_durably(FileSystem& files, const std::string& path, std::span<const std::byte> bytes);
+// The same where something else writes, and syncs, the file of the name that it is given.
+void write_durably(FileSystem& files, const std::string& path,
+                   const std::function<void(const std::string& aside)>& write);
 
 }  // namespace brood

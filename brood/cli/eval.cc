@@ -13,6 +13,7 @@
 #include "brood/cli/input.h"
 #include "brood/cli/interrupt.h"
 #include "brood/cli/live_options.h"
+#include "brood/cli/memory.h"
 #include "brood/cli/numbers.h"
 #include "brood/cli/output.h"
 #include "brood/cli/verb.h"
@@ -27,6 +28,7 @@ constexpr const char* kExamples =
     "  brood eval book --data test.txt                   one stream, read from its beginning\n"
     "  brood eval book --data test.txt --live            and learn from it while it is scored (nothing is "
     "saved)\n"
+    "  brood eval book --data test.txt --state book.state  after what a kept memory has read\n"
     "  brood eval book --data test.txt --context 128     in windows of 128, as in training without --carry\n"
     "  brood eval book --data test.txt --logits out.safetensors\n"
     "                                                    and all that it said, to compare with other "
@@ -41,12 +43,14 @@ struct Options {
   std::string logits;
   bool live = false;
   int64_t context = 0, batch = 8;
+  MemoryOptions memory;
   LiveSettings settings;
 };
 
-Score evaluate_live(Model& model, State& state, std::span<const uint8_t> bytes, const Options& options,
+Score evaluate_live(Model& model, Memory& memory, std::span<const uint8_t> bytes, const Options& options,
                     const LoadedModel& loaded, const std::function<bool()>& stop, Activity& activity) {
-  LiveLearner learner(model, state, fitted(options.settings, model));
+  LiveLearner learner(model, memory.state, fitted(options.settings, model));
+  learner.begin_after(memory.last);
   if (loaded.progress && loaded.progress->extra.contains("live")) {
     learner.restore_optimiser(loaded.progress->extra["live"]);
   }
@@ -75,15 +79,15 @@ int evaluate(const Options& options, const Common& common) {
   };
 
   const auto begin = std::chrono::steady_clock::now();
-  State state = model.make_state(1);
+  Memory memory = options.memory.file.empty() ? no_memory(model) : memory_of_file(model, options.memory);
   Activity activity;
   const Score score =
-      options.live ? evaluate_live(model, state, bytes, options, loaded, stop, activity)
+      options.live ? evaluate_live(model, memory, bytes, options, loaded, stop, activity)
       : !options.logits.empty()
-          ? write_logits(model, state, bytes, reading_chunk(model), options.logits, stop, &activity)
+          ? write_logits(model, memory.state, bytes, reading_chunk(model), options.logits, stop, &activity)
       : options.context > 0
           ? score_windows(model, bytes, options.batch, options.context, Precision::kF32, stop, &activity)
-          : score_stream(model, state, bytes, reading_chunk(model), stop, &activity);
+          : score_stream(model, memory.state, bytes, reading_chunk(model), stop, &activity, memory.last);
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   line.finish();
   say(fmt::format("{} scored in {}: {:.4f} bits per byte ({:.4f} nats)", bytes_text(double(score.scored)),
@@ -129,15 +133,18 @@ Action define_eval(CLI::App& app, const Common& common) {
       app.add_option("--logits", options->logits, "write the logits of every byte into this safetensors file")
           ->type_name("FILE")
           ->excludes(live);
-  app.add_option("--context", options->context, "score windows of N bytes, each from a zero state")
-      ->check(whole(1, 1 << 30))
-      ->type_name("N")
-      ->excludes(live)
-      ->excludes(logits);
+  auto* context =
+      app.add_option("--context", options->context, "score windows of N bytes, each from a zero state")
+          ->check(whole(1, 1 << 30))
+          ->type_name("N")
+          ->excludes(live)
+          ->excludes(logits);
   app.add_option("--batch", options->batch, "windows at a time, with --context")
       ->capture_default_str()
       ->check(whole(1, 65536))
       ->type_name("B");
+  add_memory_options(app, options->memory);
+  app.get_option("--state")->excludes(context)->excludes(logits);
   add_live_options(app, options->settings);
   return [options, &common] {
     options->settings.seed = common.seed;

@@ -17,6 +17,7 @@
 #include "brood/cli/input.h"
 #include "brood/cli/interrupt.h"
 #include "brood/cli/live_options.h"
+#include "brood/cli/memory.h"
 #include "brood/cli/numbers.h"
 #include "brood/cli/output.h"
 #include "brood/cli/save_folder.h"
@@ -43,6 +44,7 @@ struct Options {
   std::string model, in = "-", save;
   bool overwrite = false;
   double save_every = 60;
+  MemoryOptions memory;
   LiveSettings live;
 };
 
@@ -101,12 +103,14 @@ class Run {
   Run(const Options& options, const Common& common)
       : options_(options), common_(common), loaded_(load_model(options.model, common.seed)) {
     require_bytes(*loaded_.model, options.model);
-    const bool goes_on = loaded_.state && loaded_.state->streams == 1;
-    state_ = goes_on ? loaded_.state->clone() : loaded_.model->make_state(1);
+    const bool given = !options.memory.file.empty(), goes_on = !given && has_lived(loaded_);
+    Memory memory = given ? memory_of_file(*loaded_.model, options.memory) : no_memory(*loaded_.model);
+    state_ = goes_on ? loaded_.state->clone() : std::move(memory.state);
     learner_ = std::make_unique<LiveLearner>(*loaded_.model, state_, fitted(options.live, *loaded_.model));
-    if (goes_on && loaded_.progress && loaded_.progress->extra.contains("live")) {
-      learner_->restore(loaded_.progress->extra["live"]);
-    }
+    const bool noted = loaded_.progress && loaded_.progress->extra.contains("live");
+    if (goes_on && noted) learner_->restore(loaded_.progress->extra["live"]);
+    if (given && noted) learner_->restore_optimiser(loaded_.progress->extra["live"]);
+    if (given) learner_->begin_after(memory.last);
   }
 
   int run() {
@@ -210,6 +214,7 @@ Action define_live(CLI::App& app, const Common& common) {
       ->capture_default_str()
       ->check(above_zero(1e9))
       ->type_name("SECONDS");
+  add_memory_options(app, options->memory);
   add_live_options(app, options->live);
   return [options, &common] {
     options->live.seed = common.seed;

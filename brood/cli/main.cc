@@ -36,6 +36,8 @@ constexpr Verb kVerbs[] = {
     {"compare", "several models side by side: learning, speed, memory", define_compare},
     {"tasks", "synthetic tasks: what can a model learn to remember and to count?", define_tasks},
     {"speed", "tokens per second, beside this machine's limit", define_speed},
+    {"state", "what a model remembers, as a file: save, load, fork, diff, size", define_state},
+    {"merge", "one model out of several", define_merge},
     {"info", "what a model is, and what this machine runs it with", define_info},
 };
 

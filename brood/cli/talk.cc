@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <chrono>
 #include <iostream>
 #include <memory>
@@ -12,13 +13,14 @@
 
 #include "brood/cli/input.h"
 #include "brood/cli/interrupt.h"
+#include "brood/cli/memory.h"
 #include "brood/cli/numbers.h"
 #include "brood/cli/output.h"
 #include "brood/cli/verb.h"
 #include "brood/learn/evaluate.h"
-#include "brood/learn/live.h"
 #include "brood/model/directory.h"
 #include "brood/model/sampling.h"
+#include "brood/model/snapshots.h"
 
 namespace brood::cli {
 namespace {
@@ -31,24 +33,58 @@ constexpr const char* kExamples =
     "  brood talk book --prompt 'To be ' --temperature 0    the most likely byte each time\n"
     "  brood talk book --top-k 20 --top-p 0.9               interactive: you write a line, it answers\n"
     "  echo 'ROMEO:' | brood talk book -n 500               the prompt from a pipe\n"
-    "A model that lived on a stream goes on from its end; --fresh begins with an empty memory.\n";
+    "  brood talk book --state play.state                   with the memory that brood state save kept\n"
+    "A model that lived on a stream goes on from its end; --fresh begins with an empty memory.\n"
+    "In a conversation /undo takes back the last turn, /save FILE keeps the memory for --state.\n";
+
+// Turns that can be taken back: as many as their memories fit into a gigabyte.
+int64_t turns_kept(const Model& model) {
+  constexpr int64_t kMost = 64, kBytes = int64_t(1) << 30;
+  return std::clamp<int64_t>(kBytes / std::max<int64_t>(1, model.state_bytes_per_stream()), 1, kMost);
+}
 
 struct Options {
   std::string model;
   std::optional<std::string> prompt;
   int64_t n = 300;
   bool fresh = false;
+  MemoryOptions memory;
   Sampling sampling;
 };
 
 class Speaker {
  public:
   Speaker(const Options& options, const Common& common)
-      : options_(options), loaded_(load_model(options.model, common.seed)), random_(common.seed) {
+      : options_(options),
+        loaded_(load_model(options.model, common.seed)),
+        random_(common.seed),
+        past_(turns_kept(model()), 1) {
     require_bytes(model(), options.model);
-    const bool goes_on = !options.fresh && loaded_.state && loaded_.state->streams == 1;
-    state_ = goes_on ? loaded_.state->clone() : model().make_state(1);
-    if (goes_on && loaded_.progress && loaded_.progress->extra.contains("live")) catch_up();
+    Memory memory = options.fresh                 ? no_memory(model())
+                    : options.memory.file.empty() ? lived_memory(loaded_)
+                                                  : memory_of_file(model(), options.memory);
+    state_ = std::move(memory.state);
+    if (memory.last >= 0) unread_.push_back(memory.last);
+  }
+
+  // What is kept of the state before a turn, so that the turn can be taken back.
+  void begin_turn() {
+    past_.observe(state_);
+    turns_.push_back({state_.positions[0], unread_});
+  }
+  // False when there is no turn to take back.
+  bool undo() {
+    if (turns_.empty() || past_.kept() == 0 || past_.oldest() > turns_.back().position) return false;
+    const int64_t at = past_.roll_back(state_, turns_.back().position);
+    BROOD_ASSERT(at == turns_.back().position);
+    unread_ = std::move(turns_.back().unread);
+    turns_.pop_back();
+    return true;
+  }
+
+  void keep(const std::string& path) {
+    if (unread_.size() > 1) read(unread_.size() - 1);
+    write_kept_state(path, kept_state(model(), state_.clone(), {unread_.empty() ? -1 : unread_[0]}));
   }
 
   void listen(std::string_view text) {
@@ -76,19 +112,6 @@ class Speaker {
  private:
   Model& model() { return *loaded_.model; }
 
-  // The last byte of the stream was scored but not yet read, and others may wait with it.
-  void catch_up() {
-    LiveSettings settings;
-    settings.chunk = reading_chunk(model());
-    settings.learning = false;
-    settings.rehearsals = 0;
-    LiveLearner reader(model(), state_, settings);
-    reader.restore(loaded_.progress->extra["live"]);
-    reader.flush();
-    const auto last = reader.notes().at("last").get<int32_t>();
-    if (last >= 0) unread_.push_back(last);
-  }
-
   Var read(size_t n) {
     tape_.start(false);
     const Var logits =
@@ -103,14 +126,40 @@ class Speaker {
   State state_;
   Tape tape_;
   std::vector<int32_t> unread_;  // heard or said, not yet read by the model
+  struct Turn {
+    int64_t position;
+    std::vector<int32_t> unread;
+  };
+  SnapshotRing past_;
+  std::vector<Turn> turns_;  // of the conversation, each as it was before
 };
 
+// What a line that begins with a stroke asks for; false when it is to be said to the model.
+bool command(Speaker& speaker, const std::string& line) {
+  constexpr std::string_view kSave = "/save ";
+  if (line == "/undo") {
+    say(speaker.undo() ? "talk: the last turn is taken back" : "talk: there is no turn to take back");
+  } else if (line.starts_with(kSave)) {
+    try {
+      speaker.keep(line.substr(kSave.size()));
+      say(fmt::format("talk: the memory is kept in {}", line.substr(kSave.size())));
+    } catch (const Error& error) {
+      say(fmt::format("talk: {}", error.what()));
+    }
+  } else {
+    return false;
+  }
+  return true;
+}
+
 void converse(Speaker& speaker, const Options& options) {
-  say("talk: write a line and it goes on from there; Ctrl-D ends");
+  say("talk: write a line and it goes on from there; /undo takes back a turn, Ctrl-D ends");
   std::string line;
   while (!interrupted()) {
     write_out("> ");
     if (!std::getline(std::cin, line)) break;
+    if (command(speaker, line)) continue;
+    speaker.begin_turn();
     speaker.listen(line + "\n");
     speaker.write(options.n, write_out);
     write_out("\n");
@@ -175,8 +224,10 @@ Action define_talk(CLI::App& app, const Common& common) {
       ->capture_default_str()
       ->check(real(0, 1))
       ->type_name("P");
-  app.add_flag("--fresh", options->fresh,
-               "begin with an empty memory, not at the end of the stream it lived on");
+  auto* fresh = app.add_flag("--fresh", options->fresh,
+                             "begin with an empty memory, not at the end of the stream it lived on");
+  add_memory_options(app, options->memory);
+  app.get_option("--state")->excludes(fresh);
   return [options, &common] { return talk(*options, common); };
 }
 

@@ -32,6 +32,8 @@ Action define_eval(CLI::App& app, const Common& common);
 Action define_talk(CLI::App& app, const Common& common);
 Action define_speed(CLI::App& app, const Common& common);
 Action define_tasks(CLI::App& app, const Common& common);
+Action define_merge(CLI::App& app, const Common& common);
+Action define_state(CLI::App& app, const Common& common);
 Action define_info(CLI::App& app, const Common& common);
 
 constexpr int kUserError = 2;  // exit code

@@ -1,9 +1,9 @@
 #include "brood/learn/batches.h"
 
 #include <algorithm>
-#include <cstring>
 
 #include "brood/base/error.h"
+#include "brood/base/hash.h"
 #include "brood/base/random.h"
 
 namespace brood {
@@ -11,25 +11,18 @@ namespace {
 
 constexpr uint64_t kFactor = 0x9e3779b97f4a7c15u;  // 2^64 over the golden ratio, odd
 
-// Tells one text from another; not made to withstand forgers.
-uint64_t hash(std::span<const uint8_t> bytes) {
-  uint64_t sum = bytes.size();
-  for (size_t at = 0; at < bytes.size(); at += sizeof(sum)) {
-    uint64_t word = 0;
-    std::memcpy(&word, bytes.data() + at, std::min(sizeof(word), bytes.size() - at));
-    sum = (sum ^ word) * kFactor;
-    sum ^= sum >> 32;
-  }
-  return sum;
-}
-
 }  // namespace
 
 uint64_t step_seed(uint64_t seed, int64_t step) { return seed * kFactor + uint64_t(step); }
 
 TextBatches::TextBatches(std::span<const uint8_t> data, int64_t batch, int64_t context, bool carry,
                          uint64_t seed)
-    : data_(data), data_hash_(hash(data)), batch_(batch), context_(context), carry_(carry), seed_(seed) {
+    : data_(data),
+      data_hash_(content_hash(std::as_bytes(data))),
+      batch_(batch),
+      context_(context),
+      carry_(carry),
+      seed_(seed) {
   const int64_t needed = carry ? batch * context + 1 : context + 1;
   if (int64_t(data.size()) < needed) {
     fail("train: {} bytes of data are too few: a batch of {} with context {}{} needs {}", data.size(), batch,

@@ -126,12 +126,13 @@ Score score_windows(Model& model, std::span<const uint8_t> bytes, int64_t B, int
 }
 
 Score score_stream(Model& model, State& state, std::span<const uint8_t> bytes, int64_t chunk,
-                   const std::function<bool()>& stop, Activity* activity) {
+                   const std::function<bool()>& stop, Activity* activity, int32_t last) {
   LiveSettings settings;
   settings.chunk = chunk;
   settings.learning = false;
   settings.rehearsals = 0;
   LiveLearner reader(model, state, settings);
+  reader.begin_after(last);
   std::vector<int32_t> tokens;
   for (size_t begin = 0; begin < bytes.size() && !(stop && stop()); begin += size_t(chunk)) {
     const auto piece = bytes.subspan(begin, std::min(size_t(chunk), bytes.size() - begin));

@@ -39,12 +39,14 @@ int64_t reading_chunk(const Model& model);
 Score score_windows(Model& model, std::span<const uint8_t> bytes, int64_t B, int64_t T, Precision precision,
                     const std::function<bool()>& stop = {}, Activity* activity = nullptr);
 
-// Reads the bytes as one stream, `chunk` at a time, from `state` on, which it advances. The first byte of a
-// stream is predicted by a uniform distribution. `activity`, when not null, is overwritten.
+// Reads the bytes as one stream, `chunk` at a time, from `state` on, which it advances. last: the token before
+// the first byte, seen but not read by the state; −1: none, and the first byte is predicted by a uniform
+// distribution. At the end the last byte in its turn is seen but not read. `activity`, when not null, is
+// overwritten.
 Score score_stream(Model& model, State& state, std::span<const uint8_t> bytes, int64_t chunk,
-                   const std::function<bool()>& stop = {}, Activity* activity = nullptr);
+                   const std::function<bool()>& stop = {}, Activity* activity = nullptr, int32_t last = -1);
 
-// The same, and all that the model said: writes a safetensors file with "logits" [bytes, vocab_size] f32, whose
+// The same from a zero state, and all that the model said: writes a safetensors file with "logits" [bytes, vocab_size] f32, whose
 // row t is what it expects after byte t (so the last row is about a byte that never came), chunk by chunk and
 // never held as a whole. `path` is there when the whole of it is. Throws Error when it cannot be written, or
 // would not fit on the disk. `activity`, when not null, is added to.

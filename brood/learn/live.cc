@@ -240,6 +240,12 @@ void LiveLearner::restore(const nlohmann::json& notes) {
   s.nats = nats;
 }
 
+void LiveLearner::begin_after(int32_t token) {
+  BROOD_ASSERT(-1 <= token && token < impl_->model.frame().vocab_size);
+  impl_->last = token;
+  impl_->pending.clear();
+}
+
 void LiveLearner::restore_optimiser(const nlohmann::json& notes) {
   Impl& s = *impl_;
   const NotesReader reader{notes};

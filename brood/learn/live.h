@@ -51,6 +51,9 @@ class LiveLearner {
   nlohmann::json notes() const;
   // Goes on with the same stream. Throws Error when these cannot be the notes of a learner of this model.
   void restore(const nlohmann::json& notes);
+  // Goes on after this token, which the state has seen the stream up to, but not read; −1: none came before,
+  // as at the start of a stream. What waits is forgotten.
+  void begin_after(int32_t token);
   // Goes on with another stream: only what belongs to the optimiser is taken from the notes. Throws Error.
   void restore_optimiser(const nlohmann::json& notes);
 

@@ -13,7 +13,6 @@ namespace brood {
 
 namespace {
 
-constexpr const char* kSave = "save";
 constexpr const char* kPositions = "positions";
 constexpr const char* kSteps = "steps";
 constexpr const char* kExtra = "extra";
@@ -159,7 +158,8 @@ void write_weights(const std::string& path, const Model& model, const std::strin
   write_safetensors(path, tensors, {{"format", "pt"}, {kSave, save_id}}, files);
 }
 
-void write_state(const std::string& path, const State& state, const std::string& save_id, FileSystem& files) {
+void write_state(const std::string& path, const State& state, std::map<std::string, std::string> metadata,
+                 FileSystem& files) {
   std::vector<TensorToWrite> tensors;
   for (const StateTensor& t : state.tensors) {
     check_finite(path, t.name, t.value);
@@ -167,8 +167,8 @@ void write_state(const std::string& path, const State& state, const std::string&
     for (int i = 0; i < t.value.shape().rank(); ++i) shape.push_back(t.value.shape()[i]);
     tensors.push_back({t.name, t.value.dtype(), shape, t.value.data()});
   }
-  write_safetensors(path, tensors, {{kPositions, nlohmann::json(state.positions).dump()}, {kSave, save_id}},
-                    files);
+  metadata[kPositions] = nlohmann::json(state.positions).dump();
+  write_safetensors(path, tensors, metadata, files);
 }
 
 void write_optimiser(const std::string& path, const Model& model, const Progress& progress,

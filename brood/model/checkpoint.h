@@ -2,6 +2,7 @@
 // order. Putting the files in place together is directory.h's part.
 #pragma once
 
+#include <map>
 #include <memory>
 #include <string>
 
@@ -10,11 +11,15 @@
 
 namespace brood {
 
-// All files of one save carry the same save_id, so that files of different saves are never taken for one.
+constexpr const char* kSave = "save";
+
+// All files of one save carry the same save_id (metadata kSave), so that files of different saves are never taken for one.
 // Writing throws Error: what the system says, or a NaN or infinity among the numbers.
 void write_weights(const std::string& path, const Model& model, const std::string& save_id,
                    FileSystem& files);
-void write_state(const std::string& path, const State& state, const std::string& save_id, FileSystem& files);
+// metadata: what else is said in the file.
+void write_state(const std::string& path, const State& state, std::map<std::string, std::string> metadata,
+                 FileSystem& files);
 void write_optimiser(const std::string& path, const Model& model, const Progress& progress,
                      const std::string& save_id, FileSystem& files);
 

@@ -50,6 +50,10 @@ Traffic state_traffic(const StateSpec& spec, int64_t position, const Awake& awak
 
 }  // namespace
 
+double attention_cache_bytes(int64_t n_layer, int64_t width, int64_t steps) {
+  return 2.0 * double(sizeof(float)) * double(n_layer) * double(width) * double(steps);
+}
+
 Awake awake(const Activity& activity) {
   if (activity.samples == 0) return {};
   return {activity.active / double(activity.samples), activity.gated / double(activity.samples)};

@@ -35,4 +35,8 @@ int64_t held_state_bytes(const Model& model, int64_t position);
 // recorded step of the model to see which weights are used how often; the model is left as it was.
 StepCost step_cost(Model& model, Precision precision, int64_t position = 0, const Awake& awake = {});
 
+// What the cache of a Transformer of that width and depth holds after so many steps, in f32: keys and values of
+// `width` numbers a layer each: d_model, or one head's where all heads share them (multi-query).
+double attention_cache_bytes(int64_t n_layer, int64_t width, int64_t steps);
+
 }  // namespace brood

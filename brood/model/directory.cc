@@ -112,7 +112,7 @@ void save_model(const std::string& directory, const Model& model, const State* s
   DirectoryUpdate update(directory, kMembers, files);
   write_text(update.path(kConfig), model.config().dump(2) + "\n", files);
   write_weights(update.path(kWeights), model, id, files);
-  if (state) write_state(update.path(kState), *state, id, files);
+  if (state) write_state(update.path(kState), *state, {{kSave, id}}, files);
   if (progress) write_optimiser(update.path(kOptimiser), model, *progress, id, files);
   update.commit();
 }

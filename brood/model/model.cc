@@ -19,6 +19,22 @@ Var last_rows(Tape& tape, Var x, int64_t B, int64_t T) {
   return y;
 }
 
+// Before a block: the initial state takes part in the gradient, which is taken out when the step is over.
+void open_gradient(Tape& tape, Var initial, Tensor gradient) {
+  tape.at_end([&tape, initial, to = gradient.f32()] {
+    const size_t bytes = size_t(initial.size()) * sizeof(float);
+    if (tape.has_gradient(initial))
+      std::memcpy(to, tape.gradient(initial), bytes);
+    else
+      std::memset(to, 0, bytes);
+  });
+}
+
+// After it: what comes back from the future.
+void seed_gradient(Tape& tape, Var final, const Tensor& gradient) {
+  std::memcpy(tape.gradient(final), gradient.f32(), size_t(final.size()) * sizeof(float));
+}
+
 }  // namespace
 
 Model::Model(const nlohmann::json& config, uint64_t seed) : parameters_(std::make_unique<ParameterStore>()) {
@@ -64,6 +80,18 @@ State Model::make_state(int64_t streams) const {
   return state;
 }
 
+StateGradient Model::make_state_gradient(int64_t streams) const {
+  State shaped = make_state(streams);
+  StateGradient gradient;
+  for (StateTensor& t : shaped.tensors) {
+    if (t.in_place)
+      fail("model: {} changes in place and has no gradient, so none goes from chunk to chunk in a {}", t.name,
+           architecture_);
+    gradient.tensors.push_back(std::move(t.value));
+  }
+  return gradient;
+}
+
 int64_t Model::state_bytes_per_stream() const {
   int64_t n = 0;
   for (const auto& layer : specs_)
@@ -77,6 +105,8 @@ Var Model::forward(Tape& tape, State& state, std::span<const int32_t> tokens, in
   for (int32_t token : tokens)
     if (token < 0 || token >= frame_.vocab_size)
       fail("model: token {} is outside the vocabulary of {}", token, frame_.vocab_size);
+  StateGradient* const gradient = tape.recording() ? options.state_gradient : nullptr;
+  BROOD_ASSERT(!gradient || gradient->tensors.size() == state.tensors.size());
   const Chunk chunk{.B = B,
                     .T = T,
                     .positions = state.positions.data(),
@@ -100,13 +130,14 @@ Var Model::forward(Tape& tape, State& state, std::span<const int32_t> tokens, in
         for (int64_t b = 0; b < B; ++b)
           if (state.positions[size_t(b)] == 0)
             std::memset(t.value.f32() + b * size, 0, size_t(size) * sizeof(float));
-      Var memory = tape.leaf(t.value.f32(), B, size);
+      Var memory = tape.leaf(t.value.f32(), B, size, gradient != nullptr);
       if (!t.in_place && !options.keep_state && !tape.recording()) {
         // Operations that are not recorded write the final state over the initial one, which the caller wants
         // kept.
         memory = tape.make(B, size, false);
         std::memcpy(memory.value(), t.value.f32(), size_t(t.value.bytes()));
       }
+      if (gradient) open_gradient(tape, memory, gradient->tensors[next + i]);
       vars[i] = {memory, memory};
     }
     BlockContext context{.tape = tape,
@@ -115,6 +146,7 @@ Var Model::forward(Tape& tape, State& state, std::span<const int32_t> tokens, in
                          .activity = options.activity,
                          .dropout_seed = options.seed * 1024 + layer};
     x = blocks_[layer]->forward(context, x);
+    for (size_t i = 0; i < n && gradient; ++i) seed_gradient(tape, vars[i].out, gradient->tensors[next + i]);
     for (size_t i = 0; i < n && options.keep_state; ++i) {
       const StateVar v = vars[i];
       if (v.out.value() == v.in.value()) continue;

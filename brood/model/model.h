@@ -19,6 +19,10 @@ struct ForwardOptions {
   bool last_only = false;  // logits of the last step of each stream only, [B, vocab]: reading a prompt
   uint64_t seed = 0;       // of dropout; give each step its own
   Activity* activity = nullptr;  // receives the shares of neurons awake
+  // For a tape that records: how the loss of what follows changes with the final state. forward() takes it
+  // from here, and once the step is over the gradient with respect to the initial state stands in its place.
+  // Handed from chunk to chunk, backwards, it makes of many chunks one (learn/chunked_backward.h).
+  StateGradient* state_gradient = nullptr;
 };
 
 class Model {
@@ -36,6 +40,9 @@ class Model {
 
   // Throws Error when so many would not fit into this machine's memory. What is never written costs none.
   State make_state(int64_t streams) const;
+  // All zeros. Throws Error when the model has states without a gradient: those that change in place (synapses,
+  // caches of keys).
+  StateGradient make_state_gradient(int64_t streams) const;
   int64_t state_bytes_per_stream() const;
 
   // Reads a chunk: tokens[b·T + t], advances the state by T steps (when the tape records: once the step

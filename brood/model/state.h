@@ -24,11 +24,20 @@ struct State {
   std::vector<int64_t> positions;  // [streams] steps seen
 
   State clone() const;
+  // One of the streams, as often as wanted: each copy goes on by itself.
+  State fork(int64_t stream, int64_t copies = 1) const;
+  // Takes what `from` holds, into the memory that is here. Both are states of one model with as many streams.
+  void copy_from(const State& from);
   // Back to the beginning: sets positions to 0, which by definition means a zero state; memory is not
   // touched.
   void reset();
   void reset(int64_t stream);
   int64_t bytes() const;
+};
+
+// The gradient of a loss with respect to a state, tensor by tensor.
+struct StateGradient {
+  std::vector<Tensor> tensors;
 };
 
 }  // namespace brood

@@ -1,11 +1,12 @@
 // Any bytes as a safetensors file: read, or refused with an Error. Every tensor that is promised is touched
-// from end to end, so that a promise beyond the file shows.
+// from end to end, so that a promise beyond the file shows. And as a kept state.
 #include <cstddef>
 #include <cstdint>
 #include <vector>
 
 #include "brood/base/error.h"
 #include "brood/model/safetensors.h"
+#include "brood/model/state_file.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using namespace brood;
@@ -25,6 +26,12 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
       } catch (const Error&) {  // another type, or not finite
       }
     }
+  } catch (const Error&) {
+  }
+  try {
+    const KeptState kept = parse_kept_state(std::as_bytes(std::span(data, size)), "fuzz");
+    BROOD_ASSERT(kept.state.bytes() <= int64_t(size) * 2);  // f32 from types half as wide
+    for (const StateDifference& d : differences(kept.state, kept.state)) BROOD_ASSERT(d.changed == 0);
   } catch (const Error&) {
   }
   return 0;
