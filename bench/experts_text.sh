@@ -17,7 +17,11 @@ for text; do
   head -c "-$unseen" "$text" >"$work/seen.$domains"
 done
 
-field() { sed -n "s/.*\"$1\":\\([-+0-9.e]*\\).*/\\1/p"; }
+# A number of a result; none there: the script ends, and says so.
+field() {
+  value=$(printf '%s' "$2" | sed -n "s/.*\"$1\":\\([-+0-9.e]*\\).*/\\1/p")
+  [ -n "$value" ] || { echo "brood gave no $1: $2" >&2; exit 1; }
+}
 
 printf '%-16s %10s %9s' model parameters seconds
 for text; do printf ' %14.14s' "$(basename "$text")"; done
@@ -25,13 +29,17 @@ printf ' %9s\n' mean
 for model in transformer-s switch-s; do
   result=$("$brood" train --model "$model" --data "$work"/seen.* --steps "$steps" --batch 16 --context 256 \
     --learning-rate 3e-3 --save "$work/$model" --json 2>"$work/log") || { cat "$work/log" >&2; exit 1; }
-  printf '%-16s %10s %9.0f' "$model" "$(printf '%s' "$result" | field parameters)" \
-    "$(printf '%s' "$result" | field seconds)"
+  field parameters "$result"
+  printf '%-16s %10s' "$model" "$value"
+  field seconds "$result"
+  printf ' %9.0f' "$value"
   sum=0
   for i in $(seq "$domains"); do
-    bits=$("$brood" eval "$work/$model" --data "$work/unseen.$i" --context 256 --json 2>/dev/null | field bits_per_byte)
-    printf ' %14.4f' "$bits"
-    sum=$(awk -v a="$sum" -v b="$bits" 'BEGIN { print a + b }')
+    result=$("$brood" eval "$work/$model" --data "$work/unseen.$i" --context 256 --json 2>"$work/log") ||
+      { cat "$work/log" >&2; exit 1; }
+    field bits_per_byte "$result"
+    printf ' %14.4f' "$value"
+    sum=$(awk -v a="$sum" -v b="$value" 'BEGIN { print a + b }')
   done
   awk -v sum="$sum" -v n="$domains" 'BEGIN { printf " %9.4f\n", sum / n }'
 done

@@ -10,10 +10,13 @@ brood=$build/brood
 presets=${*:-$("$brood" info | awk '$1 ~ /-s$/ { print $1 }')}
 results=$build/family.jsonl
 : >"$results"
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
 
 field() { printf '%s' "$2" | sed -n "s/.*\"$1\":\\([-+0-9.e]*\\).*/\\1/p"; }
 speed() {
-  json=$("$brood" speed --model "$preset" "$@" --json 2>/dev/null)
+  json=$("$brood" speed --model "$preset" "$@" --json 2>"$log") ||
+    { echo "brood speed --model $preset $* failed:" >&2; cat "$log" >&2; exit 1; }
   printf '%s\n' "$json" >>"$results"
 }
 rate() { field tokens_per_second "$json"; }

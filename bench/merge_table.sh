@@ -21,8 +21,9 @@ done
 row() {  # name, directory
   printf '%-44s' "$1"
   for i in 1 2 3; do
-    nats=$("$brood" eval "$work/$2" --data "$work/unseen$i" --context 128 --json 2>/dev/null |
-      sed -n 's/.*"nats_per_byte":\([0-9.]*\).*/\1/p')
+    json=$("$brood" eval "$work/$2" --data "$work/unseen$i" --context 128 --json 2>"$work/log") || { cat "$work/log" >&2; exit 1; }
+    nats=$(printf '%s' "$json" | sed -n 's/.*"nats_per_byte":\([-+0-9.e]*\).*/\1/p')
+    [ -n "$nats" ] || { echo "brood eval gave no nats_per_byte: $json" >&2; exit 1; }
     printf '%8.3f' "$nats"
   done
   printf '\n'

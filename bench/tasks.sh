@@ -9,13 +9,18 @@ filter=${3:-.}
 results=${RESULTS:-build/tasks.jsonl}
 mkdir -p "$(dirname "$results")"
 : >"$results"
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+
+# The line of what could not be done, with the reason that was given last; the others go on.
+failed() { printf '%-34s failed: brood %s: %s\n' "$1" "$2" "$(tail -n 1 "$log")"; }
 
 # A line of the table: its name, and the arguments of `brood tasks`.
 learn() {
   name=$1
   shift
   printf '%s\n' "$name" | grep -Eq "$filter" || return 0
-  json=$("$brood" tasks "$@" --json 2>/dev/null) || { printf '%-34s failed: brood tasks %s\n' "$name" "$*"; return 0; }
+  json=$("$brood" tasks "$@" --json 2>"$log") || { failed "$name" "tasks $*"; return 0; }
   printf '%s\n' "$json" >>"$results"
   printf '%s\n' "$json" | awk -v name="$name" '{
     line = ""
@@ -30,7 +35,7 @@ learn() {
 spring() {
   printf '%s\n' spring | grep -Eq "$filter" || return 0
   for seed in 0 1 2; do
-    json=$("$brood" tasks spring --seed $seed --json 2>/dev/null)
+    json=$("$brood" tasks spring --seed $seed --json 2>"$log") || { failed "spring, seed $seed" "tasks spring --seed $seed"; continue; }
     printf '%s\n' "$json" >>"$results"
     printf '%s\n' "$json" | sed 's/.*"damping_error":\([^,]*\),.*"mass_error":\([^,]*\),.*"stiffness_error":\([^,]*\),.*/\2 \1 \3/' |
       awk -v seed=$seed '{ printf "%-34s  off by: mass %.3f %%, damping %.3f %%, stiffness %.3f %%\n",
@@ -57,6 +62,7 @@ learn_mixer() {
 
 spring
 for mixer in mamba s4d mcsd; do learn_mixer copying $mixer --length 64 --test-length 64 128; done
+for mixer in mamba mcsd; do learn_mixer delay $mixer; done
 learn_mixer induction mamba
 for mixer in mamba gated_deltanet rwkv7 attention mcsd; do learn_mixer mqar $mixer; done
 for mixer in gated_deltanet rwkv7 mamba attention; do learn_mixer parity $mixer; done
