@@ -7,7 +7,7 @@ For each architecture, seed and configuration: a small model with random weights
 reads that folder as it is, and the logits of some random bytes are compared. Fails when they differ by more than 1e-4.
 
 rwkv7 needs flash-linear-attention, whose kernels are Triton's: without a GPU they run in Triton's interpreter, which is
-slow. Below 64 bytes it takes its recurrent kernel, from there on the chunked one.
+slow. Below 64 bytes the recurrent kernel runs, from there on the chunked one, which the interpreter does not know.
 
 Needs transformers, torch and safetensors; for rwkv7 also flash-linear-attention and einops.
 """
