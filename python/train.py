@@ -34,6 +34,7 @@ def parse():
     parser.add_argument("--model", required=True, metavar="CONFIG|DIR")
     parser.add_argument("--data", required=True, nargs="+", metavar="FILE")
     parser.add_argument("--save", required=True, metavar="DIR")
+    parser.add_argument("--overwrite", action="store_true", help="also a folder that holds the memory of a stream")
     parser.add_argument("--steps", type=int, default=1000, help="updates in all (%(default)s)")
     parser.add_argument("--batch", type=int, default=8, help="windows a step, of all processes together (%(default)s)")
     parser.add_argument("--context", type=int, default=128, help="bytes of a window (%(default)s)")
@@ -88,9 +89,11 @@ def optimiser_of(model, arguments):
 def main():
     arguments = parse()
     rank, world, device = processes()
+    if not arguments.overwrite:
+        brood_twins.refuse_memory(arguments.save)
     if arguments.batch % world:
         raise SystemExit(f"train: a batch of {arguments.batch} cannot be divided among {world} processes")
-    data = torch.tensor(list(b"".join(Path(path).read_bytes() for path in arguments.data)), dtype=torch.uint8)
+    data = torch.frombuffer(bytearray(b"".join(Path(path).read_bytes() for path in arguments.data)), dtype=torch.uint8)
     if len(data) <= arguments.context:
         raise SystemExit(f"train: {len(data)} bytes of data are too few for a context of {arguments.context}")
     torch.manual_seed(arguments.seed)
@@ -133,7 +136,7 @@ def main():
                 speed = step * arguments.batch * arguments.context / (time.monotonic() - began)
                 print(f"step {step} of {arguments.steps}: loss {nats:.4f} nats, {speed:,.0f} tokens/s", flush=True)
         if rank == 0 and (step % arguments.save_every == 0 or last):
-            brood_twins.save(arguments.save, model, config)
+            brood_twins.save(arguments.save, model, config, overwrite=arguments.overwrite)
     if world > 1:
         dist.destroy_process_group()
 

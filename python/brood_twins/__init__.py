@@ -6,7 +6,7 @@
     brood_twins.save("book", model, config)         # brood goes on from there
 """
 
-from .files import load, save
+from .files import load, refuse_memory, save
 from .stack import build
 
-__all__ = ["build", "load", "save"]
+__all__ = ["build", "load", "refuse_memory", "save"]

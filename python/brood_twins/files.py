@@ -1,7 +1,10 @@
 """Model folders, as docs/formats/model-directory.md has them: config.json and model.safetensors."""
 
+import contextlib
+import fcntl
 import json
 import os
+import shutil
 from pathlib import Path
 
 import torch
@@ -29,20 +32,64 @@ def load(folder):
     return model, config
 
 
-def save(folder, model, config):
-    """Weights and configuration, as brood reads them. What it saved beside older weights no longer belongs to them
-    and is removed."""
+def save(folder, model, config, overwrite=False):
+    """Weights and configuration, as brood reads them, by brood's own steps (docs/formats/model-directory.md): whoever looks
+    finds the old model or the new one, after a kill, too. What brood saved beside older weights no longer belongs to them
+    and is removed; a folder that holds such a memory is refused unless told to overwrite."""
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    if (folder / ".save-ready").exists():
-        raise ValueError(f"{folder}: a save of brood's was cut off there; let brood finish it, or choose another folder")
     tensors = {name: tensor.detach().float().cpu().contiguous() for name, tensor in model.state_dict().items()}
     bad = [name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()]
     if bad:
         raise ValueError(f"{folder}: {bad[0]} holds a NaN or an infinity; nothing was saved")
-    (folder / "config.json.part").write_text(json.dumps(config, indent=2) + "\n")
-    save_file(tensors, folder / "model.safetensors.part", metadata={"format": "pt"})
+    if not overwrite:
+        refuse_memory(folder)
+    if (folder / ".save-ready").exists():
+        raise ValueError(f"{folder}: a save of brood's was cut off there; let brood finish it, or choose another folder")
+    writing, ready, done = (folder / f".save-{step}" for step in ("writing", "ready", "done"))
+    for left in (writing, done):  # of a save that was killed
+        shutil.rmtree(left, ignore_errors=True)
+    writing.mkdir(parents=True)
+    (writing / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+    save_file(tensors, writing / "model.safetensors", metadata={"format": "pt"})
+    for path in (writing / "config.json", writing / "model.safetensors", writing):
+        sync(path)
+    os.rename(writing, ready)  # this is the save
+    sync(folder)
+    with locked(folder):
+        for name in ("config.json", "model.safetensors"):
+            spare = folder / ".save-spare"
+            spare.unlink(missing_ok=True)
+            os.link(ready / name, spare)
+            os.replace(spare, folder / name)
+        for name in COMPANIONS:
+            (folder / name).unlink(missing_ok=True)
+        sync(folder)
+        os.rename(ready, done)
+        sync(folder)
+    shutil.rmtree(done)
+
+
+def refuse_memory(folder):
+    """ValueError where a save would throw away what a model there remembers."""
     for name in COMPANIONS:
-        (folder / name).unlink(missing_ok=True)
-    for name in ("config.json", "model.safetensors"):
-        os.replace(folder / f"{name}.part", folder / name)
+        if (Path(folder) / name).exists():
+            raise ValueError(f"{folder}: {name} belongs to the model there and would be lost; overwrite it or choose another folder")
+
+
+def sync(path):
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextlib.contextmanager
+def locked(folder):
+    """No reader of brood's is between two looks at the folder meanwhile."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
