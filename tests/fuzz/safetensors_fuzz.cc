@@ -5,8 +5,8 @@
 #include <vector>
 
 #include "brood/base/error.h"
+#include "brood/model/kept_state.h"
 #include "brood/model/safetensors.h"
-#include "brood/model/state_file.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using namespace brood;
