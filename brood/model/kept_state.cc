@@ -46,26 +46,47 @@ std::pair<int64_t, std::string> order_of(const std::string& name) {
   return {layer, name};
 }
 
+constexpr std::string_view kSynapses = "synapses", kFaded = "faded";
+
+// Each extent at least 1: a shape of such numbers is as large as its bytes, which the file has.
+void require_shape(const SafetensorsFile& file, const std::string& name, const StoredTensor& stored,
+                   int64_t streams) {
+  if (stored.shape.empty() || stored.shape.size() > size_t(Shape::kMaxRank) || stored.shape[0] != streams)
+    fail("{}: {} is not of {} streams in up to {} extents", file.name(), shown(name), streams,
+         int(Shape::kMaxRank));
+  for (const int64_t extent : stored.shape)
+    if (extent < 1) fail("{}: {} has an extent of {}; the file is damaged", file.name(), shown(name), extent);
+  if (name.ends_with(kFaded) && stored.shape != std::vector<int64_t>{streams, 1})
+    fail("{}: {} must be one number a stream, but has {}", file.name(), shown(name), stored.size());
+}
+
+// What has faded does not come back.
+void require_faded(const SafetensorsFile& file, const std::string& name, const Tensor& value) {
+  for (int64_t i = 0; i < value.size(); ++i)
+    if (value.f32()[i] < 0)
+      fail("{}: {} holds {}, but must not be negative; the file is damaged", file.name(), shown(name),
+           value.f32()[i]);
+}
+
 State read_shapeless(const SafetensorsFile& file, std::vector<int64_t> positions) {
   State state;
   state.streams = int64_t(positions.size());
   state.positions = std::move(positions);
   std::vector<std::string> names;
-  int64_t bytes = 0;
+  double numbers = 0;
   for (const auto& [name, stored] : file.tensors()) {
-    if (stored.shape.empty() || stored.shape.size() > size_t(Shape::kMaxRank) ||
-        stored.shape[0] != state.streams)
-      fail("{}: {} is not of {} streams in up to {} extents", file.name(), shown(name), state.streams,
-           int(Shape::kMaxRank));
+    require_shape(file, name, stored, state.streams);
     names.push_back(name);
-    bytes += stored.bytes;
+    numbers += double(stored.size());
   }
-  require_memory(double(bytes), fmt::format("{}: its state", file.name()), "fork single streams out of it");
+  require_memory(numbers * sizeof(float), fmt::format("{}: its state", file.name()),
+                 "fork single streams out of it");
   std::sort(names.begin(), names.end(),
             [](const auto& a, const auto& b) { return order_of(a) < order_of(b); });
   for (const std::string& name : names) {
     Tensor value = Tensor::uninitialized(Shape(std::span(file.find(name)->shape)));
     file.read_f32(name, {value.f32(), size_t(value.size())});
+    if (name.ends_with(kFaded)) require_faded(file, name, value);
     state.tensors.push_back({name, std::move(value)});
   }
   return state;
@@ -85,10 +106,10 @@ KeptState read_any(const SafetensorsFile& file) {
 
 // What is left of a stream's numbers: memory is kept divided by a factor where it fades (autograd/neurons.h).
 double scale_of(const State& state, const StateTensor& tensor, int64_t stream) {
-  constexpr std::string_view kSynapses = "synapses";
   if (state.positions[size_t(stream)] == 0) return 0;
   if (!tensor.name.ends_with(kSynapses)) return 1;
-  const std::string faded = tensor.name.substr(0, tensor.name.size() - kSynapses.size()) + "faded";
+  const std::string faded =
+      tensor.name.substr(0, tensor.name.size() - kSynapses.size()) + std::string(kFaded);
   for (const StateTensor& t : state.tensors)
     if (t.name == faded) return std::exp(-double(t.value.f32()[stream]));
   return 1;

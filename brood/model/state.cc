@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include "brood/base/memory.h"
+
 namespace brood {
 
 State State::clone() const {
@@ -15,6 +17,8 @@ State State::clone() const {
 
 State State::fork(int64_t stream, int64_t copies) const {
   BROOD_ASSERT(0 <= stream && stream < streams && copies > 0);
+  require_memory(double(copies) * double(bytes() / streams),
+                 fmt::format("state: {} copies of a stream", copies), "make fewer");
   State forked;
   forked.streams = copies;
   forked.positions.assign(size_t(copies), positions[size_t(stream)]);

@@ -24,7 +24,8 @@ struct State {
   std::vector<int64_t> positions;  // [streams] steps seen
 
   State clone() const;
-  // One of the streams, as often as wanted: each copy goes on by itself.
+  // One of the streams, as often as wanted: each copy goes on by itself. Throws Error when so many would not
+  // fit into this machine's memory.
   State fork(int64_t stream, int64_t copies = 1) const;
   // Takes what `from` holds, into the memory that is here. Both are states of one model with as many streams.
   void copy_from(const State& from);

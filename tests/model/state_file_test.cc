@@ -69,6 +69,11 @@ TEST_P(KeptStates, ForksGoOnByThemselves) {
   EXPECT_NE(0, std::memcmp(alone.data(), all.data() + alone.size(), alone.size() * sizeof(float)));
 }
 
+TEST(StateFork, RefusesMoreCopiesThanMemoryHolds) {
+  const State one = Model(tiny_config("mamba"), 1).make_state(1);
+  expect_contains(message_of([&] { one.fork(0, int64_t(1) << 50); }), "copies of a stream");
+}
+
 TEST_P(KeptStates, DifferByWhatWasRead) {
   testing::enlarge(model);
   State a = model.make_state(1), b = model.make_state(1);
@@ -141,6 +146,32 @@ TEST(StateFile, RefusesWhatIsNoState) {
   const std::vector<TensorToWrite> none;
   write_safetensors(path, none, {});
   expect_contains(message_of([&] { read_kept_state(path); }), "metadata");
+}
+
+// Lengths that the file's own size does not disprove are disproved all the same.
+TEST(StateFile, RefusesShapesOfNoNumbersAndMemoryThatGrows) {
+  const ScratchDirectory scratch;
+  const std::string path = scratch.path() + "/a.state";
+  const float numbers[] = {2, 0.5f};
+  const auto write = [&](const std::vector<TensorToWrite>& tensors) {
+    write_safetensors(path, tensors,
+                      {{"architecture", "bdh"}, {"weights", "0"}, {"positions", "[3]"}, {"last", "[3]"}});
+  };
+  const auto said = [&](const std::vector<TensorToWrite>& tensors) {
+    write(tensors);
+    return message_of([&] { read_kept_state(path); });
+  };
+  const TensorToWrite synapses{"layers.0.synapses", Dtype::kF32, {1, 1}, numbers};
+  const auto faded = [&](std::vector<int64_t> shape, const float* values) {
+    return TensorToWrite{"layers.0.faded", Dtype::kF32, std::move(shape), values};
+  };
+  write({synapses, faded({1, 1}, numbers)});
+  EXPECT_EQ(read_kept_state(path).state.tensors.size(), 2u);
+  expect_contains(said({{"layers.0.ssm", Dtype::kF32, {1, 0, int64_t(1) << 60}, numbers}}), "extent of 0");
+  expect_contains(said({synapses, faded({1, 0}, numbers)}), "extent of 0");
+  expect_contains(said({synapses, faded({1, 2}, numbers)}), "one number a stream, but has 2");
+  const float grown[] = {-1e9f};
+  expect_contains(said({synapses, faded({1, 1}, grown)}), "-1000000000, but must not be negative");
 }
 
 // A kill, a full disk or a power cut leaves the old file or the new one.
