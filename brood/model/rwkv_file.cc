@@ -3,6 +3,7 @@
 #include <bit>
 #include <cmath>
 #include <cstring>
+#include <filesystem>
 #include <fstream>
 
 #include "brood/base/error.h"
@@ -114,6 +115,9 @@ void need_shape(const RwkvFile& file, const std::string& name, const std::vector
 }  // namespace
 
 bool RwkvFile::is_one(const std::string& path) {
+  std::error_code absent;
+  if (!std::filesystem::is_regular_file(path, absent))
+    return false;  // a pipe is read once: not to look at it
   std::ifstream file(path, std::ios::binary);
   uint32_t magic = 0;
   return file.read(reinterpret_cast<char*>(&magic), sizeof magic) && magic == kMagic;

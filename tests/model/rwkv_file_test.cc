@@ -1,7 +1,10 @@
 // Files of rwkv.cpp: what is in them, what is refused, and that public checkpoints give their known logits.
 #include "brood/model/rwkv_file.h"
 
+#include <fcntl.h>
 #include <gtest/gtest.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include <cmath>
 #include <cstring>
@@ -184,8 +187,25 @@ TEST(RwkvFile, ReadsHalves) {
   expect_contains(message_of([&] { read.read("x", x, 1); }), "has 4 numbers, but 4 are needed from index 1");
 }
 
+// A pipe gives its bytes once: they are left to whoever reads it in earnest.
+TEST(RwkvFile, APipeIsNotLookedInto) {
+  const ScratchDirectory scratch;
+  const std::string path = scratch.path() + "/pipe";
+  ASSERT_EQ(::mkfifo(path.c_str(), 0600), 0);
+  const int pipe = ::open(path.c_str(), O_RDWR | O_NONBLOCK);
+  ASSERT_GE(pipe, 0);
+  const std::string written = Writer(9, 4, 2).bytes;
+  ASSERT_EQ(::write(pipe, written.data(), written.size()), ssize_t(written.size()));
+  EXPECT_FALSE(RwkvFile::is_one(path));
+  std::string left(written.size(), ' ');
+  EXPECT_EQ(::read(pipe, left.data(), left.size()), ssize_t(written.size()));
+  EXPECT_TRUE(left == written);
+  ::close(pipe);
+}
+
 TEST(RwkvFile, RefusesWhatItIsNot) {
   EXPECT_FALSE(RwkvFile::is_one("/no/such/file"));
+  EXPECT_FALSE(RwkvFile::is_one("/"));
   expect_contains(refused("ggmf"), "f.bin: 4 bytes are too few");
   expect_contains(refused(std::string(24, 'x')), "not a file of rwkv.cpp");
   expect_contains(refused(Writer(9, 4, 2, 102).bytes), "version is 102");
