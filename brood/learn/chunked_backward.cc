@@ -28,6 +28,7 @@ Score chunked_backward(Model& model, State& state, std::span<const int32_t> toke
     own.keep_state = true;
     own.seed = options.seed + uint64_t(begin);  // the same masks both times
     own.state_gradient = handed;
+    if (!handed) own.activity = nullptr;  // what is computed twice is counted once
     return own;
   };
 

@@ -1,6 +1,7 @@
 #include "brood/learn/chunked_backward.h"
 
 #include <algorithm>
+#include <numeric>
 
 #include "tests/model/architectures.h"
 
@@ -97,6 +98,53 @@ TEST_P(ChunkedBackward, TheStateCarriesGradient) {
   for (const Tensor& t : gradient.tensors)
     for (int64_t i = 0; i < t.size(); ++i) squares += double(t.f32()[i]) * double(t.f32()[i]);
   EXPECT_GT(squares, 1e-6);
+}
+
+// The masks of dropout are those of each chunk's own seed, where the states are found and where the gradient is.
+TEST(ChunkedBackwardOf, DropoutHasTheSameMasksBothTimes) {
+  Model model(
+      nlohmann::json::parse(
+          R"({"architecture":"mamba2","vocab_size":17,"d_model":12,"n_layer":2,"d_state":5,"head_dim":4,"dropout":0.4})"),
+      3);
+  testing::enlarge(model);
+  constexpr int64_t kChunk = 7;
+  const auto tokens = random_tokens(kSteps, 17, 22), targets = random_tokens(kSteps, 17, 23);
+  const auto in_turn = [&](uint64_t seed) {
+    State state = model.make_state(1);
+    double nats = 0;
+    for (int64_t begin = 0; begin < kSteps; begin += kChunk) {
+      const size_t count = size_t(std::min(kChunk, kSteps - begin));
+      Tape tape;
+      tape.start(false);
+      const Var logits = model.forward(tape, state, std::span(tokens).subspan(size_t(begin), count), 1,
+                                       int64_t(count), {.training = true, .seed = seed + uint64_t(begin)});
+      nats += total_nats(cross_entropy(tape, logits, std::span(targets).subspan(size_t(begin), count)));
+    }
+    return nats;
+  };
+  const auto chunked = [&](uint64_t seed) {
+    State state = model.make_state(1);
+    return chunked_backward(model, state, tokens, targets, kSteps, kChunk, 1,
+                            {.training = true, .seed = seed})
+        .nats;
+  };
+  EXPECT_NEAR(chunked(5), in_turn(5), 1e-5 * in_turn(5));
+  EXPECT_GT(std::abs(chunked(6) - in_turn(5)), 1e-3);
+}
+
+// Every chunk is computed twice, but what people are shown of it is counted once.
+TEST(ChunkedBackwardOf, ActivityIsCountedOnce) {
+  Model model(
+      nlohmann::json::parse(
+          R"({"architecture":"retention","vocab_size":17,"d_model":12,"n_layer":2,"n_head":2,"feed":"switch","n_expert":3,"d_expert":16})"),
+      3);
+  const auto tokens = random_tokens(kSteps, 17, 22), targets = random_tokens(kSteps, 17, 23);
+  Activity activity;
+  State state = model.make_state(1);
+  chunked_backward(model, state, tokens, targets, kSteps, 7, 1, {.activity = &activity});
+  ASSERT_EQ(activity.expert_rows.size(), 2u);
+  for (const std::vector<int64_t>& rows : activity.expert_rows)
+    EXPECT_EQ(std::accumulate(rows.begin(), rows.end(), int64_t(0)), kSteps);
 }
 
 INSTANTIATE_TEST_SUITE_P(Tiny, ChunkedBackward, ::testing::ValuesIn(testing::tiny_models()),
