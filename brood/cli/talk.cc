@@ -5,6 +5,7 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <chrono>
+#include <deque>
 #include <iostream>
 #include <memory>
 #include <optional>
@@ -70,11 +71,12 @@ class Speaker {
   // What is kept of the state before a turn, so that the turn can be taken back.
   void begin_turn() {
     past_.observe(state_);
+    while (!turns_.empty() && turns_.front().position < past_.oldest()) turns_.pop_front();
     turns_.push_back({state_.positions[0], unread_});
   }
   // False when there is no turn to take back.
   bool undo() {
-    if (turns_.empty() || past_.kept() == 0 || past_.oldest() > turns_.back().position) return false;
+    if (turns_.empty()) return false;
     const int64_t at = past_.roll_back(state_, turns_.back().position);
     BROOD_ASSERT(at == turns_.back().position);
     unread_ = std::move(turns_.back().unread);
@@ -131,7 +133,7 @@ class Speaker {
     std::vector<int32_t> unread;
   };
   SnapshotRing past_;
-  std::vector<Turn> turns_;  // of the conversation, each as it was before
+  std::deque<Turn> turns_;  // those that can be taken back, each as it was before
 };
 
 // What a line that begins with a stroke asks for; false when it is to be said to the model.

@@ -13,8 +13,8 @@ namespace brood {
 
 constexpr const char* kSave = "save";
 
-// All files of one save carry the same save_id (metadata kSave), so that files of different saves are never taken for one.
-// Writing throws Error: what the system says, or a NaN or infinity among the numbers.
+// All files of one save carry the same save_id (metadata kSave), so that files of different saves are never
+// taken for one. Writing throws Error: what the system says, or a NaN or infinity among the numbers.
 void write_weights(const std::string& path, const Model& model, const std::string& save_id,
                    FileSystem& files);
 // metadata: what else is said in the file.
