@@ -134,6 +134,9 @@ class RealFileSystem : public FileSystem {
   }
 };
 
+// What a file is called until it is whole.
+std::string aside_of(const std::string& path) { return path + ".writing"; }
+
 }  // namespace
 
 FileSystem& FileSystem::real() {
@@ -153,7 +156,7 @@ void write_durably(FileSystem& files, const std::string& path, std::span<const s
 void write_durably(FileSystem& files, const std::string& path,
                    const std::function<void(const std::string& aside)>& write) {
   const std::string parent = std::filesystem::path(path).parent_path().string();
-  const std::string aside = path + ".writing";
+  const std::string aside = aside_of(path);
   try {
     write(aside);
     files.rename(aside, path);
@@ -165,6 +168,19 @@ void write_durably(FileSystem& files, const std::string& path,
     throw;
   }
   files.sync_directory(parent.empty() ? "." : parent);
+}
+
+void require_writable(const std::string& path) {
+  std::error_code absent;
+  const std::filesystem::path folder = std::filesystem::path(path).parent_path();
+  if (!folder.empty() && !std::filesystem::is_directory(folder, absent))
+    fail("writing {}: there is no folder {}; make it, or choose another", path, folder.string());
+  if (std::filesystem::exists(path, absent) && !std::filesystem::is_regular_file(path, absent))
+    fail("writing {}: it is {}; name a file", path,
+         std::filesystem::is_directory(path, absent) ? "a folder" : "a device or a pipe");
+  FileSystem& files = FileSystem::real();
+  files.create(aside_of(path))->close();
+  files.remove(aside_of(path));
 }
 
 }  // namespace brood

@@ -56,8 +56,13 @@ class FileSystem {
 // Writes a whole file so that a kill leaves the old one or the new one: to a temporary beside it, sync,
 // rename, sync.
 void write_durably(FileSystem& files, const std::string& path, std::span<const std::byte> bytes);
-// The same where something else writes, and syncs, the file of the name that it is given.
+// The same where something else writes, and syncs, the file of the name that it is given. What it throws as
+// an Error leaves no such file and is thrown on.
 void write_durably(FileSystem& files, const std::string& path,
                    const std::function<void(const std::string& aside)>& write);
+
+// Throws Error when write_durably could not write `path`, or would put a file in the place of a folder or a
+// device: to be known before hours of work. Leaves what is there.
+void require_writable(const std::string& path);
 
 }  // namespace brood

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "brood/base/error.h"
+#include "brood/base/file_system.h"
 #include "brood/base/progress.h"
 #include "brood/cli/input.h"
 #include "brood/cli/interrupt.h"
@@ -67,6 +68,7 @@ Score evaluate_live(Model& model, Memory& memory, std::span<const uint8_t> bytes
 }
 
 int evaluate(const Options& options, const Common& common) {
+  if (!options.logits.empty()) require_writable(options.logits);
   LoadedModel loaded = load_model(options.model, common.seed);
   Model& model = *loaded.model;
   require_bytes(model, options.model);

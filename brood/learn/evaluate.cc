@@ -43,28 +43,8 @@ int64_t shortest_window(const nlohmann::json& config, int64_t otherwise) {
   return otherwise;
 }
 
-// A file under a name of its own until it is whole.
-class FileAside {
- public:
-  explicit FileAside(const std::string& path) : path_(path), aside_(path + ".part") {}
-  ~FileAside() {
-    if (!done_) files_.remove(aside_);
-  }
-  FileAside(const FileAside&) = delete;
-  FileAside& operator=(const FileAside&) = delete;
-
-  const std::string& name() const { return aside_; }
-  void finish(WritableFile& file) {
-    file.sync();
-    file.close();
-    files_.rename(aside_, path_);
-    done_ = true;
-  }
-
- private:
-  FileSystem& files_ = FileSystem::real();
-  const std::string path_, aside_;
-  bool done_ = false;
+struct Stopped : Error {
+  Stopped() : Error("stopped") {}
 };
 
 // Of the predictions of bytes [begin, begin + rows) by the rows of logits, as far as those bytes came.
@@ -75,6 +55,24 @@ void score_next(Tape& tape, Var logits, std::span<const uint8_t> bytes, size_t b
   const Var loss = cross_entropy(tape, logits, targets);
   for (size_t row = 0; row < known; ++row) score.nats += double(loss.value()[int64_t(row) * loss.stride()]);
   score.scored += int64_t(known);
+}
+
+void append_logits(Model& model, State& state, std::span<const uint8_t> bytes, int64_t chunk,
+                   WritableFile& file, const std::function<bool()>& stop, Activity* activity, Score& score) {
+  const FlushDenormals no_denormals;
+  const int64_t length = int64_t(bytes.size());
+  Tape tape;
+  std::vector<int32_t> tokens;
+  for (int64_t begin = 0; begin < length; begin += chunk) {
+    if (stop && stop()) throw Stopped();
+    const auto piece = bytes.subspan(size_t(begin), size_t(std::min(chunk, length - begin)));
+    tokens.assign(piece.begin(), piece.end());
+    tape.start(false);
+    const Var logits = model.forward(tape, state, tokens, 1, int64_t(tokens.size()), {.activity = activity});
+    BROOD_ASSERT(logits.contiguous() && logits.cols() == model.frame().vocab_size);
+    file.append(std::as_bytes(std::span(logits.value(), size_t(logits.size()))));
+    score_next(tape, logits, bytes, size_t(begin) + 1, score);
+  }
 }
 
 }  // namespace
@@ -149,25 +147,18 @@ Score write_logits(Model& model, State& state, std::span<const uint8_t> bytes, i
   const int64_t vocabulary = model.frame().vocab_size, length = int64_t(bytes.size());
   require_disk(path, double(length) * double(vocabulary) * sizeof(float),
                fmt::format("writing {}: the logits of {} bytes", path, length), "choose a shorter text");
-  FileAside aside(path);
-  const TensorToWrite logits_tensor{"logits", Dtype::kF32, {length, vocabulary}, nullptr};
-  const auto file = begin_safetensors(aside.name(), std::span(&logits_tensor, 1), {});
-  const FlushDenormals no_denormals;
-  Tape tape;
   Score score;
   if (length > 0) score = {std::log(double(vocabulary)), 1};  // the first byte: nothing came before
-  std::vector<int32_t> tokens;
-  for (int64_t begin = 0; begin < length; begin += chunk) {
-    if (stop && stop()) return score;
-    const auto piece = bytes.subspan(size_t(begin), size_t(std::min(chunk, length - begin)));
-    tokens.assign(piece.begin(), piece.end());
-    tape.start(false);
-    const Var logits = model.forward(tape, state, tokens, 1, int64_t(tokens.size()), {.activity = activity});
-    BROOD_ASSERT(logits.contiguous() && logits.cols() == vocabulary);
-    file->append(std::as_bytes(std::span(logits.value(), size_t(logits.size()))));
-    score_next(tape, logits, bytes, size_t(begin) + 1, score);
+  try {
+    write_durably(FileSystem::real(), path, [&](const std::string& aside) {
+      const TensorToWrite logits_tensor{"logits", Dtype::kF32, {length, vocabulary}, nullptr};
+      const auto file = begin_safetensors(aside, std::span(&logits_tensor, 1), {});
+      append_logits(model, state, bytes, chunk, *file, stop, activity, score);
+      file->sync();
+      file->close();
+    });
+  } catch (const Stopped&) {
   }
-  aside.finish(*file);
   return score;
 }
 

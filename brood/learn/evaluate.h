@@ -46,10 +46,11 @@ Score score_windows(Model& model, std::span<const uint8_t> bytes, int64_t B, int
 Score score_stream(Model& model, State& state, std::span<const uint8_t> bytes, int64_t chunk,
                    const std::function<bool()>& stop = {}, Activity* activity = nullptr, int32_t last = -1);
 
-// The same from a zero state, and all that the model said: writes a safetensors file with "logits" [bytes, vocab_size] f32, whose
-// row t is what it expects after byte t (so the last row is about a byte that never came), chunk by chunk and
-// never held as a whole. `path` is there when the whole of it is. Throws Error when it cannot be written, or
-// would not fit on the disk. `activity`, when not null, is added to.
+// The same, without a token before the first byte, and all that the model said: writes a safetensors
+// file with "logits" [bytes, vocab_size] f32, whose row t is what it expects after byte t (so the last row is
+// about a byte that never came), chunk by chunk and never held as a whole. `path` is there when the whole of
+// it is; `stop` leaves what was there. Throws Error when it cannot be written, or would not fit on the disk.
+// `activity`, when not null, is added to.
 Score write_logits(Model& model, State& state, std::span<const uint8_t> bytes, int64_t chunk,
                    const std::string& path, const std::function<bool()>& stop = {},
                    Activity* activity = nullptr);

@@ -65,6 +65,9 @@ TEST_F(Logits, AreThereWholeOrNotAtAll) {
   EXPECT_TRUE(std::filesystem::is_empty(scratch_ / ""));
   const std::string absent = scratch_ / "no/such/folder";
   expect_contains(message_of([&] { write(7, "no/such/folder"); }), absent);
+  write(7, "file");
+  expect_contains(message_of([&] { write(7, "file/in"); }),
+                  "file/in");  // where nothing can be removed either
 }
 
 }  // namespace
