@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "brood/base/file_system.h"
 #include "brood/base/progress.h"
 #include "brood/cli/input.h"
 #include "brood/cli/interrupt.h"
@@ -42,7 +43,6 @@ struct Options {
   std::string model, file, other, output;
   std::vector<std::string> data;
   MemoryOptions memory;
-  bool fresh = false;
   int64_t stream = 0, streams = 1;
 };
 
@@ -65,18 +65,10 @@ void report(const KeptState& kept, const std::string& path, const Common& common
   write_json(result);
 }
 
-// Known before a long text is read.
-void check_output(const std::string& path) {
-  const std::filesystem::path folder = std::filesystem::path(path).parent_path();
-  std::error_code absent;
-  if (!folder.empty() && !std::filesystem::is_directory(folder, absent))
-    fail("state: writing {}: there is no folder {}; make it, or choose another", path, folder.string());
-}
-
 // ---- save ------------------------------------------------------------------------------------------------
 
 int save(const Options& options, const Common& common) {
-  check_output(options.output);
+  require_writable(options.output);
   LoadedModel loaded = load_model(options.model, common.seed);
   Model& model = *loaded.model;
   const bool reads = !options.data.empty();
@@ -126,15 +118,27 @@ Action define_save(CLI::App& app, std::shared_ptr<Options> options, const Common
 
 // ---- load ------------------------------------------------------------------------------------------------
 
+// A save writes the weights and the notes anew, too.
+void require_ours(const std::string& folder, const LoadedModel& loaded) {
+  constexpr const char* kMend = "brood live --model {} --in FILE --save DIR makes a folder of its own";
+  if (loaded.is_public)
+    fail("state load: {} is laid out as another program's and would be rewritten; {}", folder,
+         fmt::format(kMend, folder));
+  const nlohmann::json notes = loaded.progress ? loaded.progress->extra : nlohmann::json::object();
+  const bool carried = notes.contains("training") && notes["training"].is_object() &&
+                       notes["training"].value("carry", nlohmann::json()) == true;
+  if (loaded.state && (loaded.state->streams != 1 || carried))
+    fail("state load: {} holds a training under way with --carry, whose memory would be lost; {}", folder,
+         fmt::format(kMend, folder));
+}
+
 int load(const Options& options, const Common& common) {
   if (!std::filesystem::is_directory(options.model))
     fail("state load: {} is no model folder; --state of talk, eval and live takes the file itself",
          options.model);
   LoadedModel loaded = load_model(options.model, common.seed);
   Model& model = *loaded.model;
-  if (loaded.state && loaded.state->streams != 1)
-    fail("state load: {} holds the {} streams of a training under way, which would be lost", options.model,
-         loaded.state->streams);
+  require_ours(options.model, loaded);
   MemoryOptions from = options.memory;
   from.file = options.file;
   Memory memory = memory_of_file(model, from);
@@ -164,13 +168,13 @@ Action define_load(CLI::App& app, std::shared_ptr<Options> options, const Common
 // ---- fork ------------------------------------------------------------------------------------------------
 
 int fork(const Options& options, const Common& common) {
-  check_output(options.output);
+  require_writable(options.output);
   KeptState kept = read_kept_state(options.file);
   if (options.stream >= kept.state.streams)
     fail("state fork: {} holds {} streams, numbered from 0; there is no stream {}", options.file,
          kept.state.streams, options.stream);
-  kept.last.assign(size_t(options.streams), kept.last[size_t(options.stream)]);
   kept.state = kept.state.fork(options.stream, options.streams);
+  kept.last.assign(size_t(options.streams), kept.last[size_t(options.stream)]);
   write_kept_state(options.output, kept);
   report(kept, options.output, common);
   return 0;

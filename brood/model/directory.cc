@@ -77,11 +77,13 @@ LoadedModel load_directory(const std::string& directory, uint64_t seed) {
     if (!snapshot.has(needed))
       fail("loading {}: there is no {} in it; name a model directory", directory, needed);
   const std::string config_path = snapshot.path(kConfig);
-  nlohmann::json config = read_config(config_path);
+  const nlohmann::json found = parse_config_text(read_file(config_path, kLongestConfig), config_path);
+  nlohmann::json config = import_config(found, config_path);
   const SafetensorsFile weights = SafetensorsFile::open(snapshot.path(kWeights));
   fit_vocabulary(config, config_path, weights);
 
   LoadedModel loaded;
+  loaded.is_public = !found.contains("architecture");
   loaded.model = make_model(config, config_path, seed);
   read_weights(weights, *loaded.model);
   if (snapshot.has(kState)) {

@@ -38,6 +38,7 @@ struct LoadedModel {
   std::unique_ptr<Model> model;
   std::unique_ptr<State> state;        // null when the directory has none
   std::unique_ptr<Progress> progress;  // null when the directory has none; moments are then in the parameters
+  bool is_public = false;              // a directory in another program's layout, which a save would rewrite
 };
 
 // A model directory, a file of rwkv.cpp (rwkv_file.h), a JSON configuration, or the name of a preset, in this

@@ -29,7 +29,7 @@ void need_rms_norm(Settings& s) {
     fail("{}: rms_norm is false, but only Mamba with RMSNorm is known", s.context());
 }
 
-// The ways in which an infinite number is written: not at all, as Python's json does (see import_config_text),
+// The ways in which an infinite number is written: not at all, as Python's json does (see parse_config_text),
 // as transformers has done since its version 5, or as a number that no step size reaches.
 bool means_infinity(const json& value) {
   static const json tagged = {{"__float__", "Infinity"}};
@@ -212,7 +212,7 @@ json import_config(const json& config, const std::string& context) {
   return config;  // the model says what it misses
 }
 
-json import_config_text(std::string text, const std::string& context) {
+json parse_config_text(std::string text, const std::string& context) {
   constexpr std::string_view kInfinity = "Infinity", kInstead = "\"inf\"   ";  // as long: columns stay
   bool quoted = false;
   for (size_t at = 0; at < text.size(); ++at) {
@@ -223,7 +223,11 @@ json import_config_text(std::string text, const std::string& context) {
       at += kInfinity.size() - 1;
     }
   }
-  return import_config(parse_json(text, context), context);
+  return parse_json(text, context);
+}
+
+json import_config_text(std::string text, const std::string& context) {
+  return import_config(parse_config_text(std::move(text), context), context);
 }
 
 }  // namespace brood

@@ -14,8 +14,10 @@ namespace brood {
 // limited step sizes, layers of another kind in between).
 nlohmann::json import_config(const nlohmann::json& config, const std::string& context);
 
-// The same from the text of the file. Python writes an infinite number as a bare Infinity, which JSON does not
-// know; here, and only here, it is read as the text "inf".
+// The text of such a file, not yet translated. Python writes an infinite number as a bare Infinity, which JSON
+// does not know; here, and only here, it is read as the text "inf".
+nlohmann::json parse_config_text(std::string text, const std::string& context);
+// Both.
 nlohmann::json import_config_text(std::string text, const std::string& context);
 
 }  // namespace brood
