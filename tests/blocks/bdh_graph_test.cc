@@ -260,7 +260,11 @@ TEST(BdhGraph, RefusesWhatIsNoGraphOfIts) {
   refused([](auto& w) { w.layers = 0; }, "0 layers");
   refused([](auto& w) { w.x.excite[0].edges[4].weight = -0.5; }, "-0.5");
   refused([](auto& w) { w.y.inhibit[0].edges[4].to = 3; }, "to 3");
-  refused([](auto& w) { w.y.excite = {complete_graph(4)}; }, "3 neurons");
+  refused([](auto& w) { w.y.excite = {complete_graph(4)}; }, "3 nodes lead to a graph that begins with 4");
+  refused([](auto& w) { w.y.excite = {Graph{3, 5, {}}}; }, "from 3 neurons to themselves");
+  // Each ends where it should, but the second does not begin where the first ends.
+  refused([](auto& w) { w.x.excite = {complete_graph(3), Graph{5, 3, {{4, 0, 1.0}}}}; }, "begins with 5");
+  refused([](auto& w) { w.x.inhibit = {Graph{3, 6, {}}, Graph{5, 3, {{4, 0, 1.0}}}}; }, "6 nodes lead");
   refused([](auto& w) { w.x.inhibit.clear(); }, "inhibiting");
   refused([](auto& w) { w.kept = Vector(2, 1.0); }, "2 of 3");
   refused([](auto& w) { w.kept[1] = 1.5; }, "1.5");
