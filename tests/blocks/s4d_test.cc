@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "brood/blocks/hippo.h"
+#include "brood/model/model.h"
 #include "tests/blocks/one_block.h"
 #include "tests/reference/activation.h"
 #include "tests/reference/discretise.h"
@@ -123,6 +124,23 @@ TEST(Hippo, LegsAreTheEigenvaluesOfItsNormalPart) {
       EXPECT_NEAR(ours[n] * ours[n], direct[2 * n], 1e-13 * direct[0]);
       EXPECT_NEAR(ours[n] * ours[n], direct[2 * n + 1], 1e-13 * direct[0]);
     }
+  }
+}
+
+TEST(Hippo, LayersThatBeginDifferentlyShareNothing) {
+  const Model model(nlohmann::json::parse(R"({"architecture": "stack", "d_model": 4, "n_layer": 4, "mixer": [
+      {"type": "s4d", "init": "legs", "d_state": 8}, {"type": "s4d", "init": "inv", "d_state": 8},
+      {"type": "s4d", "init": "inv", "d_state": 6}, {"type": "s4d", "init": "inv", "d_state": 6}]})"));
+  for (int layer = 0; layer < 4; ++layer) {
+    const auto& all = model.parameters().all();
+    const auto imag = std::find_if(all.begin(), all.end(), [&](const Parameter& p) {
+      return p.name == fmt::format("layers.{}.mixer.kernel.A_imag", layer);
+    });
+    ASSERT_NE(imag, all.end());
+    const std::vector<double> expected = hippo_frequencies(layer == 0 ? "legs" : "inv", layer < 2 ? 4 : 3);
+    ASSERT_EQ(imag->value.shape(), (Shape{4, int64_t(expected.size())}));
+    for (int64_t i = 0; i < imag->size(); ++i)
+      EXPECT_EQ(imag->value.f32()[i], float(expected[size_t(i) % expected.size()])) << layer;
   }
 }
 
