@@ -36,6 +36,12 @@ Shapes read_shapes(Settings& settings, int64_t d_model) {
   Shapes s;
   s.d_model = d_model;
   s.head_dim = settings.integer("head_dim", std::gcd<int64_t>(d_model, 64), 1, 1024);
+  if (!settings.has("head_dim") && s.head_dim < 8)
+    fail(
+        "{}: heads of {} channels, all that d_model {} and the usual 64 share, are too small to remember "
+        "much; "
+        "choose a d_model that is a multiple of 64, or give head_dim",
+        settings.context(), s.head_dim, d_model);
   if (d_model % s.head_dim != 0)
     fail("{}: d_model {} is not a multiple of head_dim {}", settings.context(), d_model, s.head_dim);
   s.heads = d_model / s.head_dim;
