@@ -19,18 +19,19 @@ Parameter& ParameterStore::add(const std::string& name, const Shape& shape) {
     BROOD_ASSERT(existing->value.shape() == shape);
     return *existing;
   }
-  require_memory(double(count() + shape.size()) * sizeof(float), "model: the weights",
+  require_memory(double(added_ + shape.size()) * sizeof(float), "model: the weights",
                  "choose a smaller model");
   Parameter& p = parameters_.emplace_back();
   p.name = name;
   p.value = Tensor::zeros(shape);
+  by_name_.emplace(p.name, &p);
+  added_ += p.size();
   return p;
 }
 
 Parameter* ParameterStore::find(std::string_view name) {
-  for (Parameter& p : parameters_)
-    if (p.name == name) return &p;
-  return nullptr;
+  const auto found = by_name_.find(name);
+  return found == by_name_.end() ? nullptr : found->second;
 }
 
 int64_t ParameterStore::count() const {

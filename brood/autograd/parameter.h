@@ -6,13 +6,14 @@
 #include <deque>
 #include <string>
 #include <string_view>
+#include <unordered_map>
 
 #include "brood/tensor/tensor.h"
 
 namespace brood {
 
 struct Parameter {
-  std::string name;              // as the public checkpoints spell it
+  std::string name;              // as the public checkpoints spell it; stays as it is
   Tensor value;                  // f32 master weights
   bool swapped_in_file = false;  // the public checkpoint stores the last two extents swapped
   std::vector<int64_t>
@@ -55,6 +56,8 @@ class ParameterStore {
 
  private:
   std::deque<Parameter> parameters_;  // a deque: references stay valid
+  std::unordered_map<std::string_view, Parameter*> by_name_;
+  int64_t added_ = 0;  // numbers so far
 };
 
 }  // namespace brood

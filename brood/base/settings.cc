@@ -32,14 +32,14 @@ size_t edit_distance(std::string_view a, std::string_view b) {
 // costing time.
 constexpr size_t kLongestKey = 100;
 
-std::string advice(const std::string& unknown, const nlohmann::json& known) {
+std::string advice(const std::string& unknown, const std::set<std::string>& known) {
   std::string nearest, all;
   size_t distance = unknown.size();
-  for (const auto& item : known.items()) {
-    all += (all.empty() ? "" : ", ") + item.key();
+  for (const std::string& key : known) {
+    all += (all.empty() ? "" : ", ") + key;
     if (unknown.size() > kLongestKey) continue;
-    const size_t d = edit_distance(unknown, item.key());
-    if (d < distance) nearest = item.key(), distance = d;
+    const size_t d = edit_distance(unknown, key);
+    if (d < distance) nearest = key, distance = d;
   }
   // Sharing less than half of its letters is chance, not a slip of the fingers.
   if (!nearest.empty() && 2 * distance <= std::max(unknown.size(), nearest.size()))
@@ -58,12 +58,6 @@ Settings::Settings(nlohmann::json object, std::string context)
 
 Settings Settings::parse(const std::string& text, const std::string& context) {
   return Settings(parse_json(text, context), context);
-}
-
-template <class T>
-T Settings::remember(const std::string& key, T value) {
-  effective_[key] = value;
-  return value;
 }
 
 void Settings::refuse(const std::string& key, const std::string& wanted) const {
@@ -128,8 +122,8 @@ bool Settings::has(const std::string& key) const { return object_.contains(key);
 
 void Settings::finish() const {
   for (const auto& item : object_.items())
-    if (!effective_.contains(item.key()))
-      fail("{}: unknown key {}; {}", context_, shown(item.key()), advice(item.key(), effective_));
+    if (!known_.contains(item.key()))
+      fail("{}: unknown key {}; {}", context_, shown(item.key()), advice(item.key(), known_));
 }
 
 }  // namespace brood

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <initializer_list>
 #include <nlohmann/json.hpp>
+#include <set>
 #include <string>
 
 namespace brood {
@@ -29,9 +30,14 @@ class Settings {
   // The value as it is, for what is read in another way, by another Settings for example; then
   // set_effective(key, ...) says what was understood.
   nlohmann::json any(const std::string& key, const nlohmann::json& default_value);
-  void set_effective(const std::string& key, nlohmann::json value) { effective_[key] = std::move(value); }
+  void set_effective(const std::string& key, nlohmann::json value) { remember(key, std::move(value)); }
   // Refuses the value of a key that any() gave: "config: mixer is 3, but must be ...".
   [[noreturn]] void refuse(const std::string& key, const std::string& wanted) const;
+
+  // The same object, of which nothing has been read: for one of several readers whose defaults may differ.
+  // know() then makes the keys that such a reader read known here; what it understood is not taken over.
+  Settings unread() const { return Settings(object_, context_); }
+  void know(const Settings& reader) { known_.insert(reader.known_.begin(), reader.known_.end()); }
 
   void finish() const;  // throws Error naming a key that was never read, with the nearest known
   const nlohmann::json& effective() const { return effective_; }
@@ -39,10 +45,15 @@ class Settings {
 
  private:
   template <class T>
-  T remember(const std::string& key, T value);
+  T remember(const std::string& key, T value) {
+    known_.insert(key);
+    effective_[key] = value;
+    return value;
+  }
 
   nlohmann::json object_;
-  nlohmann::json effective_;  // its keys are also the known ones
+  nlohmann::json effective_;
+  std::set<std::string> known_;
   std::string context_;
 };
 

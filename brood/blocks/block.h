@@ -58,6 +58,9 @@ class Block {
   virtual ~Block() = default;
   virtual std::vector<StateSpec> state() const = 0;
   virtual Var forward(BlockContext& context, Var x) = 0;  // [rows, d_model] → [rows, d_model]
+  // Whether backward adds gradients of losses of its own that are means over all rows of a pass, so that those
+  // of a pass in parts are not their sum.
+  virtual bool has_pass_losses() const { return false; }
 };
 
 // What a model needs to know of an architecture beyond its blocks.
@@ -89,6 +92,7 @@ const Architecture& find_architecture(std::string_view name);  // throws Error t
 // Where in a stack (blocks/stack.h) a mixer or a feed is wanted.
 struct Place {
   int64_t layer, n_layer, d_model;
+  int64_t alike;       // layers of this stack with a mixer, or a feed, of the kind wanted here
   std::string prefix;  // of its parameters' names: "backbone.layers.3.mixer."
   float norm_eps;
   // Belongs to all places of one kind in this stack; empty at the first of them, which may leave something

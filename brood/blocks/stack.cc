@@ -4,6 +4,7 @@
 #include <cmath>
 #include <map>
 #include <optional>
+#include <set>
 
 #include "brood/blocks/norm.h"
 
@@ -31,6 +32,10 @@ class Layer final : public Block {
       for (StateSpec& spec : feed_->state()) specs.push_back(std::move(spec));
     }
     return specs;
+  }
+
+  bool has_pass_losses() const override {
+    return mixer_->has_pass_losses() || (feed_ && feed_->has_pass_losses());
   }
 
   Var forward(BlockContext& context, Var x) override {
@@ -67,9 +72,13 @@ class Parts {
  public:
   Parts(Settings& settings, const char* key, const char* fixed, const std::vector<Part>& known,
         bool may_be_none)
-      : settings_(settings), key_(key), known_(known), may_be_none_(may_be_none) {
+      : settings_(settings),
+        key_(key),
+        known_(known),
+        may_be_none_(may_be_none),
+        configured_(may_be_none || !*fixed) {
     nlohmann::json given = fixed;
-    if (may_be_none || !*fixed) given = settings.any(key, fixed);
+    if (configured_) given = settings.any(key, fixed);
     if (given == "") fail("{}: the key \"{}\" is missing", settings.context(), key);
     list_ = given.is_array();
     if (!list_) given = nlohmann::json::array({given});
@@ -84,21 +93,30 @@ class Parts {
   std::unique_ptr<Block> make(const Place& place, ParameterStore& store, Random& random) {
     Turn& turn = turns_[size_t(place.layer) % turns_.size()];
     if (!turn.part) return nullptr;
-    return turn.part->make(turn.own ? *turn.own : settings_, place, store, random);
+    return turn.part->make(turn.own ? *turn.own : named(*turn.part), place, store, random);
+  }
+  // Layers, of so many, that have the kind that stands at this one.
+  int64_t alike(int64_t layer, int64_t n_layer) const {
+    const auto part = [&](int64_t i) { return turns_[size_t(i) % turns_.size()].part; };
+    int64_t count = 0;
+    for (int64_t i = 0; i < n_layer; ++i) count += part(i) == part(layer);
+    return count;
   }
   // What all places of the kind that stands at this layer share.
   std::shared_ptr<void>& shared(int64_t layer) { return shared_[turns_[size_t(layer) % turns_.size()].part]; }
 
-  // When all layers are made: unknown keys are refused and what was understood is written down.
-  void finish() {
-    nlohmann::json effective = nlohmann::json::array();
-    bool any_own = false;
-    for (Turn& turn : turns_) {
-      if (turn.own) turn.own->finish(), any_own = true;
-      effective.push_back(turn.own ? turn.own->effective()
-                                   : nlohmann::json(turn.part ? turn.part->name : "none"));
-    }
-    if (any_own) settings_.set_effective(key_, list_ ? effective : effective[0]);
+  // When all layers are made: what the parts understood is written down in the configuration. Parts given by
+  // name read its keys with defaults of their own, and where two of these differ no one value builds the same
+  // again: such parts are written down as objects.
+  static void write_down(Settings& settings, std::initializer_list<Parts*> all) {
+    std::set<std::string> unclear;
+    nlohmann::json values = settings.effective();
+    for (Parts* parts : all)
+      for (const auto& [part, own] : parts->named_)
+        for (const auto& [key, value] : own.effective().items())
+          if (const auto [at, fresh] = values.emplace(key, value); !fresh && *at != value)
+            unclear.insert(key);
+    for (Parts* parts : all) parts->write_down(unclear);
   }
 
  private:
@@ -106,6 +124,33 @@ class Parts {
     const Part* part;
     std::unique_ptr<Settings> own;  // of a part given as an object
   };
+
+  // What parts of this kind given by name read.
+  Settings& named(const Part& part) { return named_.try_emplace(&part, settings_.unread()).first->second; }
+
+  void write_down(const std::set<std::string>& unclear) {
+    std::map<const Part*, nlohmann::json> objects;
+    for (const auto& [part, own] : named_) {
+      const nlohmann::json& effective = own.effective();
+      settings_.know(own);
+      if (configured_ && std::any_of(unclear.begin(), unclear.end(),
+                                     [&](const std::string& key) { return effective.contains(key); })) {
+        objects[part] = effective;
+        objects[part]["type"] = part->name;
+      } else {
+        for (const auto& [key, value] : effective.items()) settings_.set_effective(key, value);
+      }
+    }
+    nlohmann::json all = nlohmann::json::array();
+    for (const Turn& turn : turns_) {
+      if (turn.own) turn.own->finish();
+      const auto object = objects.find(turn.part);
+      all.push_back(turn.own                  ? turn.own->effective()
+                    : object != objects.end() ? object->second
+                                              : nlohmann::json(turn.part ? turn.part->name : "none"));
+    }
+    if (configured_) settings_.set_effective(key_, list_ ? all : all[0]);
+  }
 
   Turn read(nlohmann::json one) {
     if (one.is_string()) return {find(one.get<std::string>()), nullptr};
@@ -131,9 +176,10 @@ class Parts {
   Settings& settings_;
   const char* const key_;
   const std::vector<Part>& known_;
-  const bool may_be_none_;
+  const bool may_be_none_, configured_;  // configured: the architecture leaves the choice to the key
   bool list_ = false;
   std::vector<Turn> turns_;
+  std::map<const Part*, Settings> named_;
   std::map<const Part*, std::shared_ptr<void>> shared_;
 };
 
@@ -174,7 +220,13 @@ Architecture stack(const char* name, const char* mixer, const char* feed, const 
     for (int64_t i = 0; i < frame.n_layer; ++i) {
       const std::string prefix = fmt::format("{}{}.", spelling.layer, i);
       const auto place = [&](Parts& parts, const char* half) {
-        return Place{i, frame.n_layer, frame.d_model, prefix + half, frame.norm_eps, parts.shared(i)};
+        return Place{i,
+                     frame.n_layer,
+                     frame.d_model,
+                     parts.alike(i, frame.n_layer),
+                     prefix + half,
+                     frame.norm_eps,
+                     parts.shared(i)};
       };
       const auto norm = [&](const char* which) {
         return Norm(frame.final_norm, store, prefix + which, frame.d_model, frame.norm_eps);
@@ -187,8 +239,7 @@ Architecture stack(const char* name, const char* mixer, const char* feed, const 
       layers.push_back(
           std::make_unique<Layer>(std::move(mixing), std::move(feeding), mixer_norm, feed_norm, dropout));
     }
-    mixer_parts.finish();
-    feed_parts.finish();
+    Parts::write_down(settings, {&mixer_parts, &feed_parts});
     return layers;
   };
   return {name, frame, blocks};

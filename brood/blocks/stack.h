@@ -9,7 +9,8 @@
 // (true: a norm behind the embedding, too), dropout, feed ("none", a name, an object {"type": NAME, ...}
 // or a list of these), parallel; and for the architecture "stack" also mixer, in the same forms. A list is
 // repeated over the layers: ["mamba", "mamba", "attention"] makes every third layer one of attention. A part
-// given by its name reads its keys from the configuration itself, one given by an object from there.
+// given by its name reads its keys from the configuration itself, one given by an object from there. The
+// effective configuration has objects for such parts given by name as would read different defaults for one key.
 #pragma once
 
 #include "brood/blocks/block.h"

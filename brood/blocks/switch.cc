@@ -19,8 +19,8 @@ namespace brood {
 namespace {
 
 constexpr double kInitialScale = 0.1;
-// In all layers together: parameters are found by looking through their names.
-constexpr int64_t kMostExperts = 8192;
+// In all layers together: each costs some thousand bytes beside its weights.
+constexpr int64_t kMostExperts = 65536;
 
 struct Shapes {
   int64_t d_model, width, shared;
@@ -43,9 +43,9 @@ Shapes read_shapes(Settings& settings, const Place& place) {
   if (s.routing.top_k > s.routing.n_expert)
     fail("{}: top_k {} is more than there are experts (n_expert {})", settings.context(), s.routing.top_k,
          s.routing.n_expert);
-  if (s.routing.n_expert * place.n_layer > kMostExperts)
+  if (s.routing.n_expert * place.alike > kMostExperts)
     fail("{}: n_expert {} in {} layers are more experts than {}", settings.context(), s.routing.n_expert,
-         place.n_layer, kMostExperts);
+         place.alike, kMostExperts);
   s.shared = settings.integer("n_shared_expert", 0, 0, 64);
   s.gated = settings.choice("expert", "swiglu", {"swiglu", "relu2"}) == "swiglu";
   s.width = settings.integer("d_expert", 0, 0, 1 << 20);
@@ -80,6 +80,9 @@ class Switch final : public Block {
   }
 
   std::vector<StateSpec> state() const override { return {}; }
+  bool has_pass_losses() const override {
+    return shapes_.routing.balance_loss > 0 || shapes_.routing.z_loss > 0;
+  }
 
   Var forward(BlockContext& context, Var x) override {
     Tape& tape = context.tape;

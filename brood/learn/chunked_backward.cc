@@ -22,6 +22,12 @@ Score chunked_backward(Model& model, State& state, std::span<const int32_t> toke
                        const ForwardOptions& options) {
   const int64_t B = state.streams;
   BROOD_ASSERT(chunk > 0 && T > 0 && int64_t(tokens.size()) == B * T && targets.size() == tokens.size());
+  if (chunk < T && model.has_pass_losses())
+    fail(
+        "gradient of {} steps in chunks of {}: the model's balance_loss or z_loss is a mean over all rows of "
+        "a "
+        "pass, which chunks do not add up to; read the pass at once, or balance by \"bias\"",
+        T, chunk);
   StateGradient gradient = model.make_state_gradient(B);
   const auto options_of = [&](int64_t begin, StateGradient* handed) {
     ForwardOptions own = options;

@@ -24,7 +24,8 @@ namespace brood {
 // Reads tokens[b·T + t], predicting targets[b·T + t] (−1: not scored), `chunk` steps at a time, and adds the
 // gradient of the total nats, times `seed`, to that of the parameters (Parameter::gradient). The state moves
 // on by T steps. Dropout is on when `training`. Throws Error when the model has states without a gradient
-// (model.h, make_state_gradient).
+// (model.h, make_state_gradient), and when it has losses of a whole pass (Block::has_pass_losses) and T needs
+// several chunks.
 Score chunked_backward(Model& model, State& state, std::span<const int32_t> tokens,
                        std::span<const int32_t> targets, int64_t T, int64_t chunk, float seed,
                        const ForwardOptions& options = {});

@@ -1,5 +1,6 @@
 #include "brood/model/model.h"
 
+#include <algorithm>
 #include <cstring>
 
 #include "brood/base/memory.h"
@@ -61,6 +62,11 @@ Model::Model(const nlohmann::json& config, uint64_t seed) : parameters_(std::mak
   }
   for (const auto& block : blocks_) specs_.push_back(block->state());
   config_ = settings.effective();
+}
+
+bool Model::has_pass_losses() const {
+  return std::any_of(blocks_.begin(), blocks_.end(),
+                     [](const std::unique_ptr<Block>& block) { return block->has_pass_losses(); });
 }
 
 State Model::make_state(int64_t streams) const {

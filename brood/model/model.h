@@ -44,6 +44,7 @@ class Model {
   // caches of keys).
   StateGradient make_state_gradient(int64_t streams) const;
   int64_t state_bytes_per_stream() const;
+  bool has_pass_losses() const;  // as of its blocks (blocks/block.h)
 
   // Reads a chunk: tokens[b·T + t], advances the state by T steps (when the tape records: once the step
   // ends), and returns logits [B·T, vocab]. The caller has called tape.start(). Tokens outside the vocabulary

@@ -20,7 +20,7 @@ class OneBlock {
     Random random(5);
     for (const Part& part : mixers())
       if (part.name == mixer)
-        block_ = part.make(settings, Place{0, 1, d_model, "", 1e-5f, shared_}, store_, random);
+        block_ = part.make(settings, Place{0, 1, d_model, 1, "", 1e-5f, shared_}, store_, random);
     settings.finish();
   }
 

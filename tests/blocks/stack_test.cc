@@ -19,6 +19,19 @@ bool has(const Model& model, const std::string& name) {
   return false;
 }
 
+// A model of what was written down has the same configuration and parameters of the same names and shapes.
+void expect_same_again(const Model& model, const std::string& what = "") {
+  SCOPED_TRACE(what);
+  const Model again(model.config());
+  EXPECT_EQ(again.config(), model.config());
+  const auto &before = model.parameters().all(), &after = again.parameters().all();
+  ASSERT_EQ(after.size(), before.size());
+  for (size_t i = 0; i < before.size(); ++i) {
+    EXPECT_EQ(after[i].name, before[i].name);
+    EXPECT_EQ(after[i].value.shape(), before[i].value.shape()) << before[i].name;
+  }
+}
+
 TEST(Stack, AnyMixerGoesWithAnyFeed) {
   for (const Part& mixer : mixers()) {
     std::vector<std::string> names = {"none"};
@@ -62,9 +75,47 @@ TEST(Stack, TheEffectiveConfigurationBuildsTheSame) {
   EXPECT_EQ(model.config()["mixer"][0]["window"], 2048);
   EXPECT_EQ(model.config()["mixer"][1], "mamba");
   EXPECT_EQ(model.config()["feed"]["d_ff"], 24);
-  const Model again(model.config());
-  EXPECT_EQ(again.config(), model.config());
-  EXPECT_EQ(again.parameter_count(), model.parameter_count());
+  expect_same_again(model);
+}
+
+// Parts whose defaults for one key differ, each beside each.
+TEST(Stack, TheEffectiveConfigurationOfEveryPairBuildsTheSame) {
+  const auto config = [](const json& mixer, const json& feed) {
+    return json{{"architecture", "stack"}, {"d_model", 32},  {"n_layer", 2},
+                {"vocab_size", 20},        {"mixer", mixer}, {"feed", feed}};
+  };
+  for (const Part& a : mixers()) {
+    for (const Part& b : mixers())
+      expect_same_again(Model(config({a.name, b.name}, "none")), a.name + ", " + b.name);
+    for (const Part& b : feeds()) expect_same_again(Model(config(a.name, b.name)), a.name + ", " + b.name);
+  }
+  for (const Part& a : feeds())
+    for (const Part& b : feeds())
+      expect_same_again(Model(config("mamba", {a.name, b.name})), a.name + ", " + b.name);
+}
+
+TEST(Stack, DefaultsThatDifferAreWrittenDownPartByPart) {
+  const Model model(parse(R"({"architecture": "stack", "d_model": 32, "n_layer": 2, "mixer": "mamba",
+      "feed": ["selected", "switch"], "n_expert": 3})"));
+  const json& feeds = model.config()["feed"];
+  EXPECT_EQ(feeds[0]["type"], "selected");
+  EXPECT_EQ(feeds[0]["top_k"], 0);
+  EXPECT_EQ(feeds[1]["top_k"], 1);
+  EXPECT_EQ(feeds[1]["n_expert"], 3);
+  EXPECT_FALSE(model.config().contains("top_k"));
+  EXPECT_FALSE(model.config().contains("n_expert"));
+  EXPECT_EQ(model.config()["mixer"], "mamba");
+  // What was given is the same for both.
+  const Model given(parse(R"({"architecture": "stack", "d_model": 32, "n_layer": 2, "mixer": "mamba",
+      "feed": ["selected", "switch"], "top_k": 2})"));
+  EXPECT_EQ(given.config()["feed"], parse(R"(["selected", "switch"])"));
+  EXPECT_EQ(given.config()["top_k"], 2);
+  expect_same_again(given);
+  // A mixer that no key names stays as it is.
+  const Model fixed(parse(R"({"architecture": "transformer", "d_model": 16, "n_layer": 2, "n_head": 2,
+      "feed": ["switch", "selected"]})"));
+  EXPECT_EQ(fixed.config()["n_head"], 2);
+  expect_same_again(fixed);
 }
 
 TEST(Stack, NormsOfEitherKind) {
@@ -109,6 +160,8 @@ TEST(Stack, MistakesAreNamed) {
   refused(R"({"architecture": "stack", "mixer": "mamba", "parallel": true})", "unknown key \"parallel\"");
   refused(R"({"architecture": "mamba", "norm": "batch"})", "norm is \"batch\"");
   refused(R"({"architecture": "rwkv7", "d_model": 96, "head_dim": 64})", "multiple of head_dim 64");
+  refused(R"({"architecture": "rwkv7", "d_model": 97})", "heads of 1 channels");
+  refused(R"({"architecture": "s4d", "d_state": 258, "init": "legs"})", "d_state 258 is too many");
   refused(R"({"architecture": "mamba", "mixer": "attention"})", "unknown key \"mixer\"");
 }
 

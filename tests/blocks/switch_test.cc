@@ -39,12 +39,23 @@ TEST(Switch, BuildsWhatTheConfigurationSays) {
 TEST(Switch, MistakesAreNamed) {
   const auto message = [](json more) { return message_of([&] { Model model(transformer(more)); }); };
   expect_contains(message({{"feed", "switch"}, {"n_expert", 2}, {"top_k", 3}}), "top_k 3");
-  expect_contains(message({{"feed", "switch"}, {"n_layer", 1000}, {"n_expert", 9}}), "n_expert 9 in 1000");
+  expect_contains(message({{"feed", "switch"}, {"n_layer", 1000}, {"n_expert", 66}}), "n_expert 66 in 1000");
   expect_contains(message({{"feed", "switch"}, {"router", "tanh"}}), "router");
   expect_contains(message({{"feed", "switch"}, {"balance", "loss"}, {"balance_rate", 1e-3}}), "balance_rate");
   expect_contains(message({{"feed", "switch"}, {"renormalise", true}}), "renormalise");
   expect_contains(message({{"feed", "selected"}, {"d_ff", 31}}), "d_ff 31");
   expect_contains(message({{"feed", "selected"}, {"d_ff", 32}, {"top_k", 33}}), "top_k");
+}
+
+// Every second layer has them: only those count, against the limit too.
+TEST(Switch, ExpertsAreCountedWhereTheyAre) {
+  const json feeds = {"none", "switch"};
+  json config = {{"architecture", "stack"}, {"mixer", "mamba"}, {"d_model", 2}, {"n_layer", 34},
+                 {"n_expert", 3856},        {"d_expert", 1},    {"feed", feeds}};
+  expect_contains(message_of([&] { Model model(config); }), "n_expert 3856 in 17 layers");
+  config["n_expert"] = 600;
+  const Model model(config);
+  EXPECT_EQ(with(model, "feed.experts."), 17 * 600 * 3);
 }
 
 // Equal work: a byte costs a model of experts what it costs the dense one, and the router.

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <numeric>
 
+#include "tests/fixture/messages.h"
 #include "tests/model/architectures.h"
 
 namespace brood {
@@ -145,6 +146,21 @@ TEST(ChunkedBackwardOf, ActivityIsCountedOnce) {
   ASSERT_EQ(activity.expert_rows.size(), 2u);
   for (const std::vector<int64_t>& rows : activity.expert_rows)
     EXPECT_EQ(std::accumulate(rows.begin(), rows.end(), int64_t(0)), kSteps);
+}
+
+// Means over the rows of a pass are not the sums of those of its chunks.
+TEST(ChunkedBackwardOf, RefusesLossesOfAWholePass) {
+  for (const char* loss : {R"("balance":"loss")", R"("z_loss":0.01)", R"("balance":"none")"}) {
+    SCOPED_TRACE(loss);
+    Model model(nlohmann::json::parse(
+        R"({"architecture":"mingru","vocab_size":17,"d_model":12,"n_layer":2,"feed":"switch","n_expert":2,)" +
+        std::string(loss) + "}"));
+    EXPECT_GT(pass(model, kSteps).nats, 0) << "one chunk is a whole pass";
+    if (loss == std::string(R"("balance":"none")"))
+      EXPECT_GT(pass(model, 7).nats, 0);
+    else
+      expect_contains(message_of([&] { pass(model, 7); }), "balance_loss or z_loss");
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(Tiny, ChunkedBackward, ::testing::ValuesIn(testing::tiny_models()),
