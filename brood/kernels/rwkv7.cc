@@ -53,7 +53,7 @@ void keys_rows(int64_t begin, int64_t end, const Rwkv7Keys& in, const Rwkv7KeyRo
         const auto u = hn::Mul(hn::LoadU(d, k + i), hn::LoadU(d, k_k + i));
         return hn::MulAdd(u, u, sum);
       });
-      const float over = 1.0f / std::max(std::sqrt(squares), kShortest);
+      const float length = std::sqrt(squares), over = 1.0f / std::max(length, kShortest);
       for_each_vector(0, in.N, [&](auto d, int64_t i) HWY_ATTR {
         const auto ki = hn::LoadU(d, k + i), ai = hn::LoadU(d, a + i);
         const auto direction = hn::Mul(hn::Mul(ki, hn::LoadU(d, k_k + i)), hn::Set(d, over));
@@ -62,7 +62,7 @@ void keys_rows(int64_t begin, int64_t end, const Rwkv7Keys& in, const Rwkv7KeyRo
         hn::StoreU(hn::Neg(direction), d, erased + i);
         hn::StoreU(hn::Mul(direction, ai), d, replaced + i);
       });
-      if (inverse != nullptr) inverse[r * in.heads + h] = over;
+      if (inverse != nullptr) inverse[r * in.heads + h] = length < kShortest ? 0.0f : over;
     }
 }
 

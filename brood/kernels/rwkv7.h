@@ -29,7 +29,8 @@ struct Rwkv7Keys {
 struct Rwkv7KeyRows {
   Rows key, erased, replaced;
 };
-// inverse [rows][heads] receives 1/|u| for backward (may be null).
+// inverse [rows][heads] receives 1/|u| for backward (may be null); 0 where u is too short to have a direction, so
+// that no gradient, which would be 1e12 times as large, comes through it.
 void rwkv7_keys(const Rwkv7Keys& in, const Rwkv7KeyRows& out, float* inverse);
 struct Rwkv7KeysGradients {
   Rows k, a;

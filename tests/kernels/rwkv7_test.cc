@@ -140,6 +140,22 @@ TEST(Rwkv7, AKeyOfZeroHasNoDirection) {
   for (const float x : out) EXPECT_EQ(x, 0.0f);
 }
 
+TEST(Rwkv7, AKeyOfZeroHasNoGradientThroughItsDirection) {
+  constexpr int64_t N = 5;
+  const Floats k(N), a = normals(N, 1), k_k = normals(N, 2), k_a = normals(N, 3), g = normals(N, 4);
+  const Rwkv7Keys in{1, 1, N, {k.data(), N}, {a.data(), N}, k_k.data(), k_a.data()};
+  Floats key(N), erased(N), replaced(N), inverse(1), dk(N), da(N), dk_k(N), dk_a(N);
+  rwkv7_keys(in, {{key.data(), N}, {erased.data(), N}, {replaced.data(), N}}, inverse.data());
+  rwkv7_keys_backward(in, inverse.data(), {erased.data(), N}, {g.data(), N}, {g.data(), N}, {g.data(), N},
+                      {{dk.data(), N}, {da.data(), N}, dk_k.data(), dk_a.data()});
+  Numbers through_key;
+  for (size_t i = 0; i < size_t(N); ++i)
+    through_key.push_back(double(g[i]) * (1 + (double(a[i]) - 1) * double(k_a[i])));
+  for (const Floats* zero : {&key, &erased, &replaced, &inverse, &da, &dk_k, &dk_a})
+    for (const float v : *zero) EXPECT_EQ(v, 0);
+  expect_near("dk", dk, through_key, 1);
+}
+
 TEST(Rwkv7, SameForAnyThreads) {
   const Case t{130, 3, 64};
   expect_same_for_threads([&] {
