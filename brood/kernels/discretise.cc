@@ -99,8 +99,22 @@ void discretise_channels(const ContinuousModes& modes, bool hold, int64_t begin,
     });
 }
 
-// Slopes of A and B with respect to a: under the zero-order hold Δ·A and (Δ·A − B)/a, under the bilinear
-// rule, with p = B/Δ = 1/(1 − Δa/2), Δ·p² and Δ²·p²/2. With respect to Δ: a·A and A; a·p² and p².
+// (z e^z − e^z + 1)/z², the slope of (e^z − 1)/z, for |z| < kSlow: six terms of its series Σ z^k (k+1)/(k+2)!,
+// the next of which would be below a rounding.
+constexpr float kSlow = 0.125f;
+template <class D, class V = hn::Vec<D>>
+HWY_INLINE Complex<V> SlowSlope(D d, Complex<V> z) {
+  constexpr float kTerms[] = {1.0f / 2, 1.0f / 3, 1.0f / 8, 1.0f / 30, 1.0f / 144, 1.0f / 840};
+  Complex<V> sum = {hn::Set(d, kTerms[5]), hn::Zero(d)};
+  for (int k = 4; k >= 0; --k) {
+    sum = Times(sum, z);
+    sum.re = hn::Add(sum.re, hn::Set(d, kTerms[k]));
+  }
+  return sum;
+}
+
+// Slopes of A and B with respect to a: under the zero-order hold Δ·A and (Δ·A − B)/a, a small difference
+// of a slow mode, under the bilinear rule, with p = B/Δ = 1/(1 − Δa/2), Δ·p² and Δ²·p²/2. With respect to Δ: a·A and A; a·p² and p².
 void backward_channels(const ContinuousModes& modes, bool hold, int64_t begin, int64_t end, const float* A,
                        const float* B, const float* dA, const float* dB,
                        const ContinuousGradients& gradients) {
@@ -117,8 +131,12 @@ void backward_channels(const ContinuousModes& modes, bool hold, int64_t begin, i
       Complex<V> along, in_slope;  // dA/d(Δa), which is dB/dΔ, too, and dB/da
       if (hold) {
         along = out;
-        in_slope = Times(Complex<V>{hn::MulSub(dt, out.re, in.re), hn::MulSub(dt, out.im, in.im)},
-                         Inverse(d, mode.a));
+        const Complex<V> fast = Times(
+            Complex<V>{hn::MulSub(dt, out.re, in.re), hn::MulSub(dt, out.im, in.im)}, Inverse(d, mode.a));
+        const Complex<V> slow = Times(hn::Mul(dt, dt), SlowSlope(d, mode.z));
+        const auto is_slow = hn::Lt(hn::MulAdd(mode.z.re, mode.z.re, hn::Mul(mode.z.im, mode.z.im)),
+                                    hn::Set(d, kSlow * kSlow));
+        in_slope = {hn::IfThenElse(is_slow, slow.re, fast.re), hn::IfThenElse(is_slow, slow.im, fast.im)};
       } else {
         const Complex<V> squared = Times(in, in);  // Δ²p²
         along = Times(hn::Div(hn::Set(d, 1.0f), hn::Mul(dt, dt)), squared);

@@ -67,6 +67,33 @@ TEST(Discretise, SlowModesLoseNoDigits) {
   });
 }
 
+// The slope of B along a is one, too, of the second order: on both sides of where a series takes over.
+TEST(Discretise, SlopesOfSlowModesLoseNoDigits) {
+  using Long = std::complex<long double>;
+  const Floats log_real = {std::log(0.5f)}, imag = {0.25f};
+  for (const float dt : {1e-6f, 1e-4f, 1e-2f, 0.2f, 0.223f, 0.224f, 0.3f, 1.0f}) {
+    SCOPED_TRACE(dt);
+    const Floats log_dt = {std::log(dt)};
+    const long double step = std::exp((long double)log_dt[0]);
+    const Long a(-std::exp((long double)log_real[0]), (long double)imag[0]), z = step * a;
+    // Where even these digits would not do, the next term is below a rounding.
+    const Long truth = step * step *
+                       (std::abs(z) < 1e-3L ? 0.5L + z / 3.0L + z * z / 8.0L + z * z * z / 30.0L
+                                            : (z * std::exp(z) - std::exp(z) + 1.0L) / (z * z));
+    for_every_target([&] {
+      Floats A(2), B(2), log_dt_slope(1), real_slope(1), imag_slope(1);
+      const ContinuousModes modes{
+          .C = 1, .N = 1, .log_dt = log_dt.data(), .log_real = log_real.data(), .imag = imag.data()};
+      discretise(modes, Discretisation::kZeroOrderHold, A.data(), B.data());
+      const Floats dA(2), dB = {1, 0};
+      discretise_backward(modes, Discretisation::kZeroOrderHold, A.data(), B.data(), dA.data(), dB.data(),
+                          {log_dt_slope.data(), real_slope.data(), imag_slope.data()});
+      const Long got((long double)real_slope[0] / a.real(), -(long double)imag_slope[0]);
+      EXPECT_LE(double(std::abs(got - truth)), 64 * kRoundoff * double(std::abs(truth)));
+    });
+  }
+}
+
 TEST(Discretise, SameForAnyThreads) {
   const ScanCase c = make_case(300, 40, Discretisation::kZeroOrderHold);
   expect_same_for_threads([&] {
