@@ -10,7 +10,8 @@ results=${RESULTS:-build/tasks.jsonl}
 mkdir -p "$(dirname "$results")"
 : >"$results"
 log=$(mktemp)
-trap 'rm -f "$log"' EXIT
+models=$(mktemp -d)
+trap 'rm -rf "$log" "$models"' EXIT
 
 # The line of what could not be done, with the reason that was given last; the others go on.
 failed() { printf '%-34s failed: brood %s: %s\n' "$1" "$2" "$(tail -n 1 "$log")"; }
@@ -60,12 +61,35 @@ learn_mixer() {
   learn "$task $mixer" "$task" --mixer "$mixer" --with "$(with "$mixer")" "$@"
 }
 
+# Where few answers are asked for there is little to learn from: begun on short sequences, each length going on from the model
+# of the one before, seconds do what hours did not. grow TASK MIXER "LENGTHS" LAST [ARGUMENT...]; LAST: arguments of the last.
+grow() {
+  task=$1
+  mixer=$2
+  lengths=$3
+  last=$4
+  shift 4
+  printf '%s\n' "$task $mixer" | grep -Eq "$filter" || return 0
+  from=$models/$task-$mixer
+  first=1
+  for length in ${lengths% *}; do
+    if [ $first = 1 ]; then set -- --mixer "$mixer" --with "$(with "$mixer")" "$@"; fi
+    "$brood" tasks "$task" "$@" --length "$length" --test-length "$length" --minutes "$minutes" --check-every 250 --until 0.97 \
+      --decay constant --save "$from" --overwrite >/dev/null 2>"$log" || { failed "$task $mixer" "tasks $task"; return 0; }
+    if [ $first = 1 ]; then shift 4; set -- --model "$from" "$@"; fi
+    first=0
+  done
+  # shellcheck disable=SC2086  # words
+  learn "$task $mixer" "$task" "$@" --length "${lengths##* }" $last
+}
+
 # Small batches make many updates of the same minutes, which is what recall is short of. Parity is right at 40 steps long
 # before it is right at 256, so there it goes on to the end.
 until="--minutes $minutes --check-every 500 --until 0.9995"
 spring
-for mixer in mamba s4d mcsd; do learn_mixer copying $mixer --length 64 --test-length 64 128 $until; done
+for mixer in mamba s4d mcsd; do grow copying $mixer "32 64" "--test-length 64 128 $until" --batch 16; done
 for mixer in mamba mcsd; do learn_mixer delay $mixer $until; done
-learn_mixer induction mamba $until
-for mixer in mamba gated_deltanet rwkv7 attention mcsd; do learn_mixer mqar $mixer --batch 8 --beta2 0.99 $until; done
+# Long after all answers are right, large steps of small batches go on making what is not asked for weigh nothing.
+grow induction mamba "16 64 256" "--steps 3000 --batch 8 --learning-rate 1e-2 --weight-decay 0"
+for mixer in mamba gated_deltanet rwkv7 attention mcsd; do grow mqar $mixer "24 64" "$until" --batch 16 --beta2 0.99; done
 for mixer in gated_deltanet rwkv7 mamba attention; do learn_mixer parity $mixer --steps 3000; done
