@@ -1,7 +1,7 @@
 // MCSD's sections on the tape against finite differences.
 #include "brood/autograd/channel_decay.h"
 
-#include "tests/autograd/losses.h"
+#include "tests/autograd/inputs.h"
 
 namespace brood {
 namespace {

@@ -10,7 +10,7 @@
 
 #include "brood/base/threads.h"
 #include "brood/learn/riding.h"
-#include "tests/autograd/losses.h"
+#include "tests/autograd/inputs.h"
 #include "tests/reference/routing.h"
 
 namespace brood {

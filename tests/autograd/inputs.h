@@ -32,14 +32,14 @@ inline Var weigh(Tape& tape, Var y, uint64_t seed = 99) {
   return mul(tape, y, w);
 }
 
-// Two losses as one number.
+// Two losses as one number; b may be empty.
 inline Var sum_of(Tape& tape, Var a, Var b) {
   Var sum = tape.make(1, 1, true);
-  sum.value()[0] = float(total(a) + total(b));
+  sum.value()[0] = float(total(a) + (b ? total(b) : 0));
   tape.record(sum, [&tape, sum, a, b] {
     const float g = tape.gradient(sum)[0];
     for (Var v : {a, b})
-      for (int64_t i = 0; i < v.size(); ++i) tape.gradient(v)[i] += g;
+      for (int64_t i = 0; v && i < v.size(); ++i) tape.gradient(v)[i] += g;
   });
   return sum;
 }

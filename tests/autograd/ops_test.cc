@@ -4,47 +4,17 @@
 
 #include "brood/base/random.h"
 #include "brood/kernels/selective_scan.h"
-#include "tests/autograd/check.h"
+#include "tests/autograd/inputs.h"
 
 namespace brood {
 namespace {
 
+using testing::as_input;
 using testing::expect_gradients;
+using testing::random_parameter;
+using testing::sum_of;
 using testing::total;
-
-Parameter& random_parameter(ParameterStore& store, const char* name, const Shape& shape, Random& random,
-                            float stddev = 1.0f) {
-  Parameter& p = store.add(name, shape);
-  random.fill_normal(p.value.f32(), p.size(), stddev);
-  return p;
-}
-
-// A fixed random weighting turns any output into a loss whose gradient differs from element to element.
-Var weigh(Tape& tape, Var y, uint64_t seed = 99) {
-  Var w = tape.make(y.rows(), y.cols(), false);
-  Random random(seed);
-  random.fill_normal(w.value(), y.size(), 1.0f);
-  return mul(tape, y, w);
-}
-
-// Two losses as one number.
-Var sum_of(Tape& tape, Var a, Var b) {
-  Var sum = tape.make(1, 1, true);
-  sum.value()[0] = float(total(a) + total(b));
-  tape.record(sum, [&tape, sum, a, b] {
-    const float g = tape.gradient(sum)[0];
-    for (Var v : {a, b})
-      for (int64_t i = 0; i < v.size(); ++i) tape.gradient(v)[i] += g;
-  });
-  return sum;
-}
-
-// A parameter seen as a [rows, cols] input: rows of an embedding, each taken once.
-Var as_input(Tape& tape, Parameter& p) {
-  std::vector<int32_t> rows;
-  for (int32_t r = 0; r < p.value.shape()[0]; ++r) rows.push_back(r);
-  return embedding(tape, rows, p);
-}
+using testing::weigh;
 
 TEST(Ops, Embedding) {
   ParameterStore store;

@@ -1,7 +1,7 @@
 // The scalar scan on the tape against finite differences, and step by step against the chunk.
 #include "brood/autograd/scalar_scan.h"
 
-#include "tests/autograd/losses.h"
+#include "tests/autograd/inputs.h"
 
 namespace brood {
 namespace {

@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "brood/base/threads.h"
-#include "tests/autograd/losses.h"
+#include "tests/autograd/inputs.h"
 
 namespace brood {
 namespace {
@@ -123,15 +123,28 @@ TEST(Selected, KeepsAsManyAsAreWanted) {
       feed.forward(tape, form, &awake);
       EXPECT_EQ(awake, rows * 20);
     }
-    // Equals: all rows of the gate the same.
-    for (int64_t j = 1; j < 200; ++j) std::copy_n(feed.gate.value.f32(), 16, feed.gate.value.f32() + j * 16);
-    Tape tape;
-    tape.start(false);
-    int64_t awake = 0;
-    feed.forward(tape, Sparsity::kAuto, &awake);
-    EXPECT_EQ(awake % 20, 0);
-    EXPECT_LE(awake, rows * 20);
   }
+}
+
+// Equals, all of them awake: the first in order are kept.
+TEST(Selected, OfEqualsTheFirstAreKept) {
+  for (int64_t rows : {1, 9})
+    for (Sparsity form : kForms) {
+      Feed feed(rows, 200, 16, 0, 20), first(rows, 20, 16);
+      for (float& v : std::span(feed.x.value.f32(), size_t(feed.x.size()))) v = std::abs(v);
+      feed.gate.value.fill(0.25f);
+      std::copy_n(feed.x.value.f32(), feed.x.size(), first.x.value.f32());
+      std::copy_n(feed.gate.value.f32(), first.gate.size(), first.gate.value.f32());
+      std::copy_n(feed.up.value.f32(), first.up.size(), first.up.value.f32());
+      std::copy_n(feed.down.value.f32(), first.down.size(), first.down.value.f32());
+      Tape tape;
+      tape.start(false);
+      int64_t awake = 0;
+      const Var y = feed.forward(tape, form, &awake);
+      EXPECT_EQ(awake, rows * 20);
+      const std::vector<double> expected = first.row_by_row();
+      for (size_t i = 0; i < expected.size(); ++i) EXPECT_NEAR(y.value()[i], expected[i], 1e-4);
+    }
 }
 
 TEST(Selected, EveryGradient) {
