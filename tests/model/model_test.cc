@@ -94,12 +94,13 @@ TEST_P(EveryArchitecture, EarlierLogitsDoNotSeeLaterTokens) {
   testing::enlarge(model);
   auto tokens = random_tokens(40, 17, 9);
   const auto before = logits_in_chunks(model, tokens, {40});
-  // From 2 on: joined neurons of two layers have nothing to say before.
-  for (size_t t : {2u, 13u, 39u}) {
+  for (size_t t : {1u, 13u, 39u}) {
     auto changed = tokens;
     changed[t] = (changed[t] + 5) % 17;
     const auto after = logits_in_chunks(model, changed, {40});
     EXPECT_EQ(0, std::memcmp(before.data(), after.data(), t * 17 * sizeof(float))) << t;
+    // Joined neurons of two layers have nothing to say before the second step.
+    if (t == 1 && GetParam().name == std::string("bdh_joined")) continue;
     EXPECT_NE(0, std::memcmp(before.data() + t * 17, after.data() + t * 17, 17 * sizeof(float))) << t;
   }
 }
