@@ -54,7 +54,7 @@ Var heavy_tail(Tape& tape, Var x, float least);  // max(least, 1 + x or, below 0
 Var scale(Tape& tape, Var x, float factor);
 // x [rows, heads·c], each head's columns times its number in factor [rows, heads].
 Var scale_heads(Tape& tape, Var x, Var factor);
-// Head by head the product of a and b, which may be views: [rows, heads].
+// Head by head the product of a and b: [rows, heads].
 Var dot_heads(Tape& tape, Var a, Var b, int64_t heads);
 Var swiglu(Tape& tape, Var gate, Var up);
 Var softplus(Tape& tape, Var x, Parameter& bias);           // log(1 + e^{x + bias}), bias [cols]

@@ -19,7 +19,14 @@
 #define BROOD_AMX \
   __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,fma,amx-tile,amx-bf16")))
 
+// Tile registers must be literals, so code for several of them cannot be a loop.
+#define BROOD_IF(condition, statement) \
+  if constexpr (condition) statement
+
 namespace brood::kernels {
+
+constexpr int64_t kSide = 16;   // rows of a tile; columns of one of f32
+constexpr int64_t kDepth = 32;  // numbers of k in one tile product
 
 // The tile palette: eight tiles of 16 rows of some bytes each. Make it static: GCC's _tile_loadconfig claims to
 // read only the first bytes of it, and stores into a local one are optimised away.

@@ -11,14 +11,10 @@ namespace brood::kernels {
 
 namespace {
 
-constexpr int64_t kSide = 16, kDepth = 32;  // weights in a tile: rows, and numbers of k
-constexpr int64_t kWord = 4;                // bytes of a tile's only column
+constexpr int64_t kWord = 4;  // bytes of a tile's only column
 
 // Tiles 0-3 are sums, 4 and 5 weights, 6 the row.
 const TileConfig kRowConfig = {.row_bytes = {kWord, kWord, kWord, kWord, 64, 64, kWord, kWord}};
-
-#define BROOD_IF(condition, statement) \
-  if constexpr (condition) statement
 
 // S strips of 16 weights' rows. Nothing is prefetched by hand: these weights lie in a cache, and each such
 // instruction takes the place of a load.

@@ -12,8 +12,6 @@ namespace brood::kernels {
 
 namespace {
 
-constexpr int64_t kSide = 16;              // rows or columns of an f32 tile
-constexpr int64_t kDepth = 32;             // numbers of k in one tile product
 constexpr int64_t kTile = kSide * kDepth;  // bf16 numbers in a left or right tile
 constexpr int64_t kOut = kSide * kSide;    // f32 numbers in an output tile
 
@@ -115,10 +113,7 @@ struct Strip {
 
 const TileConfig kTileConfig;
 
-// Tile registers must be literals: accumulators are 0-3, then the right tiles, then the left ones.
-#define BROOD_IF(condition, statement) \
-  if constexpr (condition) statement
-
+// Of the tile registers 0-3 are sums, then come the right tiles, then the left ones.
 template <int R, int C>
 BROOD_AMX inline void amx_step(const Strip* left, int64_t k, bool tail, const Bf16* right,
                                int64_t right_step) {

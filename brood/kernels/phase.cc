@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "brood/kernels/bias.h"
 #include "brood/kernels/blocks.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -125,14 +126,6 @@ void rotary_backward_rows(const PhaseRotary& r, int64_t begin, int64_t end, cons
   }
 }
 
-void add_columns(int64_t begin, int64_t end, int64_t rows, int64_t cols, const float* x, float* sums) {
-  for_each_vector(begin, end, [&](auto d, int64_t c) HWY_ATTR {
-    auto sum = hn::LoadU(d, sums + c);
-    for (int64_t row = 0; row < rows; ++row) sum = hn::Add(sum, hn::LoadU(d, x + row * cols + c));
-    hn::StoreU(sum, d, sums + c);
-  });
-}
-
 }  // namespace brood::kernels::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
 
@@ -143,7 +136,6 @@ HWY_EXPORT(phases_backward_stream);
 HWY_EXPORT(phases_backward_rows);
 HWY_EXPORT(rotary_rows);
 HWY_EXPORT(rotary_backward_rows);
-HWY_EXPORT(add_columns);
 
 void phases_forward(const Phases& phases, const float* in, float* phase, float* out) {
   parallel_rows(phases.B, phases.T * phases.heads * phases.n, [&](int64_t begin, int64_t end) {
@@ -177,9 +169,7 @@ void phase_rotary_backward(const PhaseRotary& rotary, const float* y, const floa
   parallel_rows(rotary.rows, cols, [&](int64_t begin, int64_t end) {
     HWY_DYNAMIC_DISPATCH(rotary_backward_rows)(rotary, begin, end, y, dy, dx, dphase, scratch);
   });
-  parallel_columns(rotary.rows, cols, [&](int64_t begin, int64_t end) {
-    HWY_DYNAMIC_DISPATCH(add_columns)(begin, end, rotary.rows, cols, scratch, dbias);
-  });
+  sum_rows(rotary.rows, cols, scratch, dbias);
 }
 
 }  // namespace brood::kernels

@@ -289,6 +289,24 @@ TEST(MatmulBf16, OneRowWithRowsOfEveryNumber) {
   });
 }
 
+TEST(MatmulBf16, OneRowInTilesIsTheSameForAnyNumberOfThreads) {
+  if (!bf16_supported(Bf16Kernel::kAmx)) GTEST_SKIP() << "this CPU has no AMX";
+  const int before = ThreadPool::instance().size();
+  force_bf16_kernel(Bf16Kernel::kAmx);
+  Random random(12);
+  const Case c{Order::kPlain, Order::kTransposed, 1, 1030, 160, 0, false};
+  const Operands<Bf16> o = make<Bf16>(c, random);
+  ThreadPool::instance().resize(1);
+  const std::vector<float> alone = product(c, o);
+  expect_close(c, o, alone);
+  for (const int threads : {2, 3, 5}) {
+    ThreadPool::instance().resize(threads);
+    EXPECT_EQ(product(c, o), alone) << threads << " threads";
+  }
+  unforce_bf16_kernel();
+  ThreadPool::instance().resize(before);
+}
+
 // A single row and the same row among a few give the same bits: decoding one step or four is the same.
 TEST(MatmulFewRows, ARowAloneIsTheRowAmongOthers) {
   on_every_target([] {
