@@ -19,10 +19,12 @@ namespace {
 
 constexpr const char* kExamples =
     "Examples:\n"
-    "  brood merge french portuguese --save both              neurons side by side: Dragon Hatchlings\n"
+    "  brood merge french portuguese --save both              side by side: neurons of Dragon Hatchlings,\n"
+    "                                                         experts of feeds \"switch\"\n"
     "  brood merge a b c --average --save mean                the mean of each number: any architecture\n"
     "  brood merge a b --average --weights 3 1 --save mean    a counts three times\n"
     "  brood train --model both --data all.txt --save both    a merged model learns on\n"
+    "Side by side no neuron and no expert changes. Sizes add up; a byte still asks top_k of all experts.\n"
     "Models that grew from one beginning fit together; strangers do not. What the models remember of their\n"
     "streams is not merged: the new one begins without memory.\n";
 
@@ -61,9 +63,9 @@ Action define_merge(CLI::App& app, const Common& common) {
   app.footer(kExamples);
   app.add_option("models", options->models, "two model folders or more")->required()->type_name("DIR...");
   app.add_option("--save", options->save, "keep the new model in this folder")->required()->type_name("DIR");
-  app.add_flag("--average", options->average, "the mean of each number, instead of neurons side by side");
+  app.add_flag("--average", options->average, "the mean of each number, nothing side by side");
   app.add_option("--weights", options->weights,
-                 "how much each model counts in what is averaged (side by side: embedding and head)")
+                 "how much each model counts in what is averaged (side by side: all but neurons or experts)")
       ->check(above_zero(1e9))
       ->type_name("X...");
   app.add_flag("--overwrite", options->overwrite, "replace the model that the folder holds");

@@ -2,7 +2,10 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
+#include <string>
 
+#include "brood/learn/optimiser.h"
 #include "brood/model/directory.h"
 #include "tests/fixture/messages.h"
 #include "tests/fixture/scratch_directory.h"
@@ -72,6 +75,132 @@ TEST(Merge, SleepingNeighboursChangeNothing) {
     std::copy(from.value.f32(), from.value.f32() + from.size(), p.value.f32());
   }
   EXPECT_GT(distance(logits(turned), alone), 0.01f);
+}
+
+// Two layers with experts, told apart by their feeds' own keys, and one without.
+nlohmann::json config_of_experts(int64_t n, int64_t m, const char* router = "sigmoid", int64_t top_k = 1) {
+  return {
+      {"architecture", "stack"},
+      {"vocab_size", 17},
+      {"d_model", 12},
+      {"n_layer", 3},
+      {"mixer", {{"type", "retention"}, {"n_head", 2}}},
+      {"n_expert", n},
+      {"n_shared_expert", 1},
+      {"d_expert", 16},
+      {"router", router},
+      {"top_k", top_k},
+      {"d_ff", 20},
+      {"feed",
+       {"switch", "swiglu", {{"type", "switch"}, {"n_expert", m}, {"expert", "relu2"}, {"d_expert", 24}}}}};
+}
+
+constexpr const char* kFeedsWithExperts[] = {"layers.0.feed.", "layers.2.feed."};
+
+// The biases are such that chance and training could have left.
+Model experts(int64_t n, int64_t m, uint64_t seed, int64_t top_k = 1) {
+  Model model = large(config_of_experts(n, m, "sigmoid", top_k), seed);
+  Random random(seed + 100);
+  for (const std::string feed : kFeedsWithExperts) {
+    Parameter& bias = *model.parameters().find(feed + "gate.e_score_correction_bias");
+    random.fill_uniform(bias.value.f32(), bias.size(), -0.1f, 0.1f);
+  }
+  return model;
+}
+
+TEST(Merge, BesideItselfAModelOfExpertsIsItself) {
+  Model model = experts(3, 2, 1);
+  const auto twice = side_by_side({&model, &model});
+  EXPECT_EQ(twice->config().at("n_expert"), 6);
+  EXPECT_EQ(twice->config().at("feed").at(2).at("n_expert"), 4);
+  EXPECT_LE(distance(logits(*twice), logits(model)), 1e-5f);
+}
+
+// Beside experts that are never chosen a model is what it was, whatever numbers its own come to have.
+TEST(Merge, ExpertsThatAreNeverChosenChangeNothing) {
+  for (const int64_t top_k : {1, 2}) {
+    Model model = experts(3, 2, 1, top_k), idle = experts(2, 4, 2, top_k);
+    for (Parameter& p : idle.parameters().all()) {
+      if (p.name.find(".experts.") != std::string::npos || p.name.ends_with("gate.weight")) continue;
+      if (p.name.ends_with("bias")) {
+        std::fill(p.value.f32(), p.value.f32() + p.size(), -2.0f);  // a score is from 0 to 1
+      } else {
+        std::copy_n(model.parameters().find(p.name)->value.f32(), p.size(), p.value.f32());
+      }
+    }
+    const std::vector<float> alone = logits(model);
+    for (const auto& models :
+         {std::vector<const Model*>{&model, &idle}, std::vector<const Model*>{&idle, &model},
+          std::vector<const Model*>{&idle, &model, &idle}})
+      EXPECT_LE(distance(logits(*side_by_side(models)), alone), 1e-5f) << "top_k " << top_k;
+    EXPECT_GT(distance(logits(idle), alone), 0.01f);
+  }
+}
+
+TEST(Merge, ExpertsKeepTheirNumbersToTheBitAndTheRestIsMeans) {
+  Model a = experts(3, 2, 1), b = experts(4, 1, 2);
+  const double weights[] = {3, 1};
+  const auto both = merged(std::vector<const Model*>{&a, &b}, Merging::kSideBySide, weights);
+  size_t seen = 0;
+  // A parameter of the new model, or some of its rows, beside the one that it is of.
+  const auto expect_same = [&](Model& model, const std::string& from, const std::string& to, int64_t row) {
+    const Parameter &p = *model.parameters().find(from), &q = *both->parameters().find(to);
+    const int64_t at = p.value.shape().rank() == 1 ? row : row * p.value.shape()[1];
+    ASSERT_LE(at + p.size(), q.size());
+    EXPECT_EQ(std::memcmp(p.value.f32(), q.value.f32() + at, size_t(p.size()) * sizeof(float)), 0) << to;
+    seen += size_t(p.size());
+  };
+  for (const std::string feed : kFeedsWithExperts) {
+    const bool gated = feed == kFeedsWithExperts[0];
+    int64_t number = 0;
+    for (const auto& [model, n] : {std::pair(&a, gated ? 3 : 2), std::pair(&b, gated ? 4 : 1)}) {
+      for (const char* rows : {"gate.weight", "gate.e_score_correction_bias"})
+        expect_same(*model, feed + rows, feed + rows, number);
+      for (int e = 0; e < n; ++e, ++number)
+        for (const char* matrix : {"gate_proj", "up_proj", "down_proj"})
+          if (gated || std::string(matrix) != "gate_proj")
+            expect_same(*model, fmt::format("{}experts.{}.{}.weight", feed, e, matrix),
+                        fmt::format("{}experts.{}.{}.weight", feed, number, matrix), 0);
+    }
+  }
+  for (const Parameter& m : both->parameters().all()) {
+    if (m.name.find(".experts.") != std::string::npos || m.name.find("feed.gate.") != std::string::npos)
+      continue;
+    const Parameter &p = *a.parameters().find(m.name), &q = *b.parameters().find(m.name);
+    for (int64_t k = 0; k < m.size(); ++k)
+      ASSERT_NEAR(m.value.f32()[k], 0.75 * p.value.f32()[k] + 0.25 * q.value.f32()[k],
+                  1e-6 * (std::abs(m.value.f32()[k]) + 1e-3))
+          << m.name;
+    seen += size_t(m.size());
+  }
+  EXPECT_EQ(int64_t(seen), both->parameter_count()) << "nothing is left over";
+}
+
+TEST(Merge, AMergedModelOfExpertsIsAModel) {
+  Model a = experts(3, 2, 1), b = experts(4, 1, 2);
+  const auto both = side_by_side({&a, &b});
+  const auto tokens = random_tokens(40, 17, 8), targets = random_tokens(40, 17, 9);
+  State state = both->make_state(1);
+  Optimiser optimiser(both->parameters(), {.learning_rate = 3e-3});
+  double first = 0, last = 0;
+  for (int step = 0; step < 20; ++step) {
+    Tape tape;
+    tape.start(true);
+    const Var loss =
+        cross_entropy(tape, both->forward(tape, state, tokens, 1, 40, {.keep_state = false}), targets);
+    last = 0;
+    for (int64_t r = 0; r < loss.rows(); ++r) last += double(loss.value()[r]);
+    if (step == 0) first = last;
+    tape.backward(loss);
+    optimiser.step(3e-3);
+  }
+  EXPECT_LT(last, 0.9 * first);
+  const ScratchDirectory scratch;
+  save_model(scratch.path(), *both, nullptr, nullptr);
+  LoadedModel loaded = load_model(scratch.path());
+  EXPECT_EQ(loaded.model->config(), both->config());
+  EXPECT_EQ(logits(*loaded.model), logits(*both));
+  EXPECT_EQ(side_by_side({loaded.model.get(), &a})->config().at("n_expert"), 10) << "and is merged again";
 }
 
 // Twice the same sums: LN takes the factor out, but for its eps.
@@ -155,6 +284,16 @@ TEST(Merge, RefusesWhatDoesNotFit) {
   expect_contains(said({&a, &wide}, Merging::kAverage), "n_neuron");
   expect_contains(said({&a, &mamba}, Merging::kAverage), "model 2");
   expect_contains(said({&mamba, &mamba}, Merging::kSideBySide), "--average");
+  const Model few(config_of_experts(3, 2), 1), more(config_of_experts(3, 4), 1),
+      two(config_of_experts(3, 2, "sigmoid", 2), 1), soft(config_of_experts(3, 2, "softmax"), 1);
+  auto broad = config_of_experts(3, 2);
+  broad["feed"][2]["d_expert"] = 32;
+  expect_contains(said({&few, &more}, Merging::kAverage), "feed is");
+  expect_contains(said({&few, &two}, Merging::kSideBySide), "top_k is 1 in one and 2 in the other");
+  expect_contains(said({&few, std::make_unique<Model>(broad).get()}, Merging::kSideBySide), "feed is");
+  expect_contains(said({&few, &soft}, Merging::kSideBySide), "router is");
+  expect_contains(said({&soft, &soft}, Merging::kSideBySide), "train the models with router \"sigmoid\"");
+  EXPECT_EQ(merged(std::vector{&soft, &soft}, Merging::kAverage)->config(), soft.config());
   expect_contains(said({&a, &a}, Merging::kSideBySide, {1}), "1 weights for 2 models");
   expect_contains(said({&a, &a}, Merging::kAverage, {1, -1}), "-1");
 }
