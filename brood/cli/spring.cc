@@ -45,6 +45,7 @@ int run(const Options& options, const Common& common) {
   };
   const IdentifiedSpring found = identify_spring(recordings, learning);
   line.finish();
+  if (!found.found) return interrupted_exit_code();
 
   const Spring &right = options.spring, &mine = found.spring;
   const double errors[] = {error_of(mine.mass, right.mass), error_of(mine.damping, right.damping),

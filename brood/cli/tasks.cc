@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -39,35 +40,40 @@ constexpr const char* kExamples =
     "  brood tasks TASK --help                            what is asked, what is published, every option\n";
 
 constexpr int64_t kCheckSequences = 64;  // of a score on the way
+constexpr int64_t kCheckEvery = 100;     // steps, when --until says that there are to be scores on the way
 constexpr const char* kDefaultMixer = "mamba";
+constexpr int64_t kDefaultWidth = 64, kDefaultLayers = 2;
 
 struct Options {
   const Task* task = nullptr;
-  std::string model, mixer = kDefaultMixer, with;
-  int64_t d_model = 64, n_layer = 2;
-  int64_t check_every = 0;
+  std::string model, with;
+  std::optional<std::string> mixer;
+  std::optional<int64_t> d_model, n_layer, check_every;
   double until = 0;
   std::vector<int64_t> test_lengths;
   TaskTest test;
   TrainingOptions training;
 };
 
+nlohmann::json changes(const Options& options) {
+  if (options.with.empty()) return nlohmann::json::object();
+  nlohmann::json changes = parse_json(options.with, "--with");
+  if (!changes.is_object()) fail("--with: a JSON object is wanted, such as {{\"d_state\": 32}}");
+  return changes;
+}
+
 // The model's configuration, with what the command line and the task say about it.
 nlohmann::json configuration(const Options& options) {
   nlohmann::json config;
   if (options.model.empty()) {
     config = {{"architecture", "stack"},
-              {"mixer", options.mixer},
-              {"d_model", options.d_model},
-              {"n_layer", options.n_layer}};
+              {"mixer", options.mixer.value_or(kDefaultMixer)},
+              {"d_model", options.d_model.value_or(kDefaultWidth)},
+              {"n_layer", options.n_layer.value_or(kDefaultLayers)}};
   } else {
     config = load_config(options.model);
   }
-  if (!options.with.empty()) {
-    const nlohmann::json changes = parse_json(options.with, "--with");
-    if (!changes.is_object()) fail("--with: a JSON object is wanted, such as {{\"d_state\": 32}}");
-    config.update(changes);
-  }
+  config.update(changes(options));
   if (!config.contains("vocab_size")) config["vocab_size"] = options.task->vocab_size;
   return config;
 }
@@ -79,14 +85,45 @@ LoadedModel make_or_load(const Options& options, const std::string& folder, uint
   return made;
 }
 
+bool is_folder(const std::string& model) {
+  std::error_code ignored;
+  return std::filesystem::is_directory(model, ignored);
+}
+
 // The folder to begin with; empty when the model is made anew.
 std::string start_folder(const Options& options) {
+  const bool from_model = is_folder(options.model);
+  if (from_model && !options.with.empty())
+    fail("--with: the model in {} is as it is; name a configuration", options.model);
   const std::string& saved = options.training.trainer.directory;
   if (options.training.resume && holds_model(saved)) return saved;
-  std::error_code ignored;
-  if (!std::filesystem::is_directory(options.model, ignored)) return "";
-  if (!options.with.empty()) fail("--with: the model in {} is as it is; name a configuration", options.model);
-  return options.model;
+  return from_model ? options.model : "";
+}
+
+// What a model that is resumed has must be what the command line says of it, as far as it says anything.
+void check_resumed(const Options& options, const nlohmann::json& kept) {
+  const auto same = [&](const std::string& key, const nlohmann::json& asked) {
+    const nlohmann::json has = kept.value(key, nlohmann::json());
+    if (has != asked) {
+      fail(
+          "tasks: the model to resume in {} has \"{}\" {}, not {}; give the same, or start over with "
+          "--overwrite",
+          options.training.trainer.directory, key, shown(has), shown(asked));
+    }
+  };
+  if (options.mixer) same("mixer", *options.mixer);
+  if (options.d_model) same("d_model", *options.d_model);
+  if (options.n_layer) same("n_layer", *options.n_layer);
+  nlohmann::json asked = kept;
+  if (is_folder(options.model)) {
+    asked = load_model(options.model).model->config();
+  } else if (!options.model.empty()) {
+    asked = Model(configuration(options)).config();
+  } else if (!options.with.empty()) {
+    asked.update(changes(options));
+    asked = Model(asked).config();
+  }
+  for (const auto& [key, value] : asked.items()) same(key, value);
 }
 
 std::string percent(double share) { return fmt::format("{:.2f} %", 100 * share); }
@@ -94,6 +131,7 @@ std::string percent(double share) { return fmt::format("{:.2f} %", 100 * share);
 // Trains, scoring now and then. True when it ended before its time because the task was solved.
 bool learn(Model& model, Trainer& trainer, const Options& options, ProgressLine& line) {
   bool solved = false;
+  const int64_t check_every = options.check_every.value_or(options.until > 0 ? kCheckEvery : 0);
   const auto check = [&] {
     TaskTest test = options.test;
     test.length = trainer.settings().context;
@@ -107,7 +145,7 @@ bool learn(Model& model, Trainer& trainer, const Options& options, ProgressLine&
   trainer.run({}, {.stop = [&] { return solved || interrupted(); },
                    .stepped =
                        [&] {
-                         if (options.check_every > 0 && trainer.steps() % options.check_every == 0) check();
+                         if (check_every > 0 && trainer.steps() % check_every == 0) check();
                          if (line.due()) {
                            line.show(progress_text(trainer, fmt::format("{:.4f} nats", trainer.loss())));
                          }
@@ -159,11 +197,15 @@ int run(const Options& options, const Common& common) {
   for (const int64_t length : options.test_lengths) check_task_length(*options.task, length);
   const std::string& folder = options.training.trainer.directory;
   const std::string from = start_folder(options);
+  const bool resumes = options.training.resume && !folder.empty() && from == folder;
+  if (options.until > 0 && options.check_every == 0)
+    fail("tasks: --until {} wants scores on the way, and --check-every 0 allows none", options.until);
   LoadedModel loaded = make_or_load(options, from, common.seed);
+  if (resumes) check_resumed(options, loaded.model->config());
   const TrainerSettings settings = options.training.settings(common.seed);
   TaskBatches batches(*options.task, settings.batch, settings.context, common.seed);
   Trainer trainer(*loaded.model, batches, settings);
-  if (options.training.resume && !folder.empty() && from == folder) trainer.resume(loaded);
+  if (resumes) trainer.resume(loaded);
   check_save_folder(folder, from, options.training.overwrite, "--resume");
 
   say(fmt::format("{}: {}, {} parameters, a vocabulary of {}", options.task->name,
@@ -190,16 +232,16 @@ void add_model_options(CLI::App& app, Options& options) {
                      "unless it names one")
           ->type_name("PRESET|CONFIG|DIR");
   app.add_option("--mixer", options.mixer, "or a plain stack of this mixer, which has no feed")
-      ->capture_default_str()
+      ->default_str(kDefaultMixer)
       ->type_name("NAME")
       ->excludes(model);
   app.add_option("--d-model", options.d_model, "its width")
-      ->capture_default_str()
+      ->default_str(std::to_string(kDefaultWidth))
       ->check(whole(1, 1 << 20))
       ->type_name("N")
       ->excludes(model);
   app.add_option("--layers", options.n_layer, "its layers")
-      ->capture_default_str()
+      ->default_str(std::to_string(kDefaultLayers))
       ->check(whole(1, 1024))
       ->type_name("N")
       ->excludes(model);
@@ -219,8 +261,9 @@ void add_test_options(CLI::App& app, Options& options) {
   app.add_option("--test-sequences", options.test.sequences, "sequences of a test; default 16 to 256")
       ->check(whole(1, kAnyCount))
       ->type_name("N");
-  app.add_option("--check-every", options.check_every, "steps between scores on the way; 0: none")
-      ->capture_default_str()
+  app.add_option(
+         "--check-every", options.check_every,
+         fmt::format("steps between scores on the way; 0: none; default: 0, or {} with --until", kCheckEvery))
       ->check(whole(0, kAnyCount))
       ->type_name("N");
   app.add_option("--until", options.until, "end early when such a score is at least this; 0: never")

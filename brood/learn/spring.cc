@@ -6,6 +6,7 @@
 
 #include "brood/autograd/complex_scan.h"
 #include "brood/base/error.h"
+#include "brood/base/memory.h"
 #include "brood/base/random.h"
 #include "brood/learn/optimiser.h"
 
@@ -17,6 +18,9 @@ using Complex = std::complex<double>;
 // Where learning begins, times dt: the strongest damping that still swings a little, so that the mode hears
 // forces of every frequency and finds the one that answers.
 constexpr double kFirstDamping = 0.5, kFirstFrequency = 0.5;
+
+// Force and place as they are and scaled, and on the tape force, place and loss with what flows back.
+constexpr double kBytesPerSample = 10 * sizeof(float);
 
 double root_mean_square(std::span<const float> x) {
   double squares = 0;
@@ -50,6 +54,11 @@ void check(const Spring& spring, const SpringExperiment& experiment) {
     fail("spring: {} recordings of {} samples every {} s are none", experiment.recordings, experiment.samples,
          experiment.dt);
   }
+  const double samples = double(experiment.recordings) * double(experiment.samples);
+  require_memory(
+      samples * kBytesPerSample,
+      fmt::format("spring: {} recordings of {} samples", experiment.recordings, experiment.samples),
+      "give fewer or shorter ones");
 }
 
 // The mode being learnt, in units of dt: log(−a), log b, Re C, Im C.
@@ -180,7 +189,8 @@ IdentifiedSpring identify_spring(const SpringRecordings& recordings, const Sprin
   const Schedule schedule{
       .peak = learning.learning_rate, .floor = 0.01, .warmup = 0, .total = learning.steps};
   IdentifiedSpring result;
-  while (result.steps < learning.steps && !(learning.stop && learning.stop())) {
+  bool stopped = false;
+  while (result.steps < learning.steps && !(stopped = learning.stop && learning.stop())) {
     tape.start(true);
     Var u = tape.leaf(force.data(), chunk.rows(), 1);
     Var loss = squared_error(tape, mode.places(tape, u, chunk), place);
@@ -194,8 +204,9 @@ IdentifiedSpring identify_spring(const SpringRecordings& recordings, const Sprin
 
   const Complex lambda = mode.lambda() / recordings.dt;
   const Complex output = mode.output() * (place_scale / (force_scale * recordings.dt));
-  if (!(output.imag() < 0))
-    fail("spring: no spring explains these recordings; give more of them, or more steps");
+  result.found = output.imag() < 0;
+  if (!result.found && stopped) return result;
+  if (!result.found) fail("spring: no spring explains these recordings; give more of them, or more steps");
   result.spring.mass = -1 / (2 * lambda.imag() * output.imag());
   result.spring.damping = -2 * lambda.real() * result.spring.mass;
   result.spring.stiffness = std::norm(lambda) * result.spring.mass;

@@ -40,7 +40,7 @@ struct SpringExperiment {
 };
 
 // Solved exactly, not by small steps. Throws Error when a number cannot be that of a spring or it does not
-// swing (c² ≥ 4 k m).
+// swing (c² ≥ 4 k m), and when this machine's memory cannot hold the recordings and their learning.
 SpringRecordings record_spring(const Spring& spring, const SpringExperiment& experiment);
 
 struct SpringLearning {
@@ -54,6 +54,7 @@ struct IdentifiedSpring {
   Spring spring;
   double unexplained = 1;  // share of the variance of the places
   int64_t steps = 0;
+  bool found = false;  // false: stopped before there was one, and `spring` says nothing
 };
 
 // Throws Error when the places never move or the learning came to no spring (its mass would be negative).

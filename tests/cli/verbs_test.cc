@@ -183,6 +183,32 @@ TEST_F(Verbs, TasksAreLearntAndTestedAtEveryLength) {
   const auto more =
       run({"tasks", "delay", "--steps", "5", "--save", folder / "m", "--resume", "--json"}).json();
   EXPECT_EQ(more.at("steps"), 5);
+  const auto go_on = [&](std::vector<std::string> more) {
+    std::vector<std::string> words{"tasks",      "delay",    "--steps",       "5",  "--save",
+                                   folder / "m", "--resume", "--test-length", "20", "--test-sequences",
+                                   "1"};
+    words.insert(words.end(), more.begin(), more.end());
+    return run(words);
+  };
+  expect_refused(go_on({"--mixer", "attention"}), "attention");
+  expect_refused(go_on({"--d-model", "32"}), "32");
+  expect_refused(go_on({"--layers", "2"}), "n_layer");
+  expect_refused(go_on({"--with", R"({"d_state": 5})"}), "d_state");
+  expect_refused(go_on({"--model", folder.write("tiny.json", kTinyMamba)}), "feed");
+  const Result same =
+      go_on({"--mixer", "mamba", "--d-model", "16", "--layers", "1", "--with", R"({"expand": 2})"});
+  EXPECT_EQ(same.code, 0) << same.err;
+}
+
+TEST_F(Verbs, TasksEndWhenTheyAreGoodEnough) {
+  std::vector<std::string> words{"tasks",         "delay", "--d-model",        "16",  "--layers", "1",
+                                 "--batch",       "2",     "--steps",          "300", "--until",  "0.001",
+                                 "--test-length", "20",    "--test-sequences", "1",   "--json"};
+  const auto json = run(words).json();
+  EXPECT_TRUE(json.at("ended_early").get<bool>());
+  EXPECT_EQ(json["steps"], 100) << "scores on the way without being asked for";
+  words.insert(words.end(), {"--check-every", "0"});
+  expect_refused(run(words), "--until");
 }
 
 TEST_F(Verbs, CompareLaysModelsSideBySide) {

@@ -72,6 +72,8 @@ TEST(Spring, RefusesWhatIsNone) {
   expect_contains(message_of([] { record_spring({-1, 1, 1}, {}); }), "-1");
   SpringRecordings still{.dt = 0.1, .recordings = 1, .samples = 3, .force = {1, 1, 1}, .place = {0, 0, 0}};
   expect_contains(message_of([&] { identify_spring(still); }), "nothing moves");
+  expect_contains(message_of([] { record_spring({}, {.recordings = int64_t(1) << 30, .samples = 1 << 20}); }),
+                  "1048576 samples");
 }
 
 TEST(Spring, EndsWhenAsked) {
@@ -80,6 +82,8 @@ TEST(Spring, EndsWhenAsked) {
       record_spring({}, {}),
       {.stop = [&] { return steps == 600; }, .stepped = [&](int64_t n, double) { steps = n; }});
   EXPECT_EQ(found.steps, 600);
+  EXPECT_TRUE(found.found);
+  EXPECT_FALSE(identify_spring(record_spring({}, {}), {.stop = [] { return true; }, .stepped = {}}).found);
 }
 
 }  // namespace
