@@ -107,12 +107,40 @@ TEST_F(StateVerb, MistakesAreNamed) {
   expect_refused(run({"state", "save", tiny, "-o", kept}), "--data");
   expect_refused(run({"state", "save", model, "--data", folder / "absent", "-o", kept}), "absent");
   expect_refused(run({"state", "save", model, "--data", first, "-o", folder / "no/such"}), "no/such");
+  // Before anything is read: the text is not looked for.
+  expect_refused(run({"state", "save", model, "--data", folder / "absent", "-o", model}), "it is a folder");
+  const std::string blocked = folder / "blocked.state";
+  std::filesystem::create_directory(blocked + ".writing");
+  expect_refused(run({"state", "save", model, "--data", folder / "absent", "-o", blocked}), blocked);
+  expect_refused(run({"eval", model, "--data", folder / "absent", "--logits", model}), "it is a folder");
   expect_refused(run({"state", "load", tiny, kept}), "tiny.json");
   expect_refused(run({"state", "diff", model + "/state.safetensors", kept}), "metadata");
   expect_refused(run({"state"}), "brood state");
   const std::string bdh = folder.write("bdh.json", kTinyBdh);
   keep({bdh, "--data", first, "-o", kept});
   expect_refused(run({"eval", model, "--data", first, "--state", kept}), "\"bdh\"");
+}
+
+// state load saves a whole folder: not one of another program's, nor what a training goes on from.
+TEST_F(StateVerb, LoadLeavesOthersFoldersAlone) {
+  const std::string trained = folder / "trained";
+  ASSERT_EQ(run({"train", "--model", folder / "tiny.json", "--data", rest, "--batch", "1", "--context", "16",
+                 "--steps", "3", "--carry", "--save", trained})
+                .code,
+            0);
+  keep({model, "-o", kept});
+  const std::string before = read_file(trained + "/state.safetensors");
+  expect_refused(run({"state", "load", trained, kept, "--any-weights"}), "training under way");
+  EXPECT_TRUE(read_file(trained + "/state.safetensors") == before);
+
+  const std::string foreign = folder / "foreign";
+  std::filesystem::create_directory(foreign);
+  std::filesystem::copy_file(model + "/model.safetensors", foreign + "/model.safetensors");
+  const std::string config = R"({"model_type": "mamba", "hidden_size": 16, "num_hidden_layers": 1,)"
+                             R"( "vocab_size": 256, "state_size": 16})";
+  folder.write("foreign/config.json", config);
+  expect_refused(run({"state", "load", foreign, kept, "--any-weights"}), "--save");
+  EXPECT_EQ(read_file(foreign + "/config.json"), config);
 }
 
 // A turn that is taken back leaves no trace: the same words come again.
