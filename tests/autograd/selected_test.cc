@@ -132,7 +132,7 @@ TEST(Selected, OfEqualsTheFirstAreKept) {
     for (Sparsity form : kForms) {
       Feed feed(rows, 200, 16, 0, 20), first(rows, 20, 16);
       for (float& v : std::span(feed.x.value.f32(), size_t(feed.x.size()))) v = std::abs(v);
-      feed.gate.value.fill(0.25f);
+      std::fill_n(feed.gate.value.f32(), feed.gate.size(), 0.25f);
       std::copy_n(feed.x.value.f32(), feed.x.size(), first.x.value.f32());
       std::copy_n(feed.gate.value.f32(), first.gate.size(), first.gate.value.f32());
       std::copy_n(feed.up.value.f32(), first.up.size(), first.up.value.f32());
