@@ -111,7 +111,10 @@ void check_resumed(const Options& options, const nlohmann::json& kept) {
           options.training.trainer.directory, key, shown(has), shown(asked));
     }
   };
-  if (options.mixer) same("mixer", *options.mixer);
+  // A mixer may be kept as an object, which says more than its name.
+  nlohmann::json mixer = kept.value("mixer", nlohmann::json());
+  if (mixer.is_object()) mixer = mixer.value("type", nlohmann::json());
+  if (options.mixer && mixer != *options.mixer) same("mixer", *options.mixer);
   if (options.d_model) same("d_model", *options.d_model);
   if (options.n_layer) same("n_layer", *options.n_layer);
   nlohmann::json asked = kept;
@@ -120,6 +123,10 @@ void check_resumed(const Options& options, const nlohmann::json& kept) {
   } else if (!options.model.empty()) {
     asked = Model(configuration(options)).config();
   } else if (!options.with.empty()) {
+    if (kept.value("architecture", "") == "stack") {  // the other keys are the mixer's
+      asked = {{"architecture", "stack"}, {"mixer", mixer}};
+      for (const char* key : {"d_model", "n_layer", "vocab_size"}) asked[key] = kept.at(key);
+    }
     asked.update(changes(options));
     asked = Model(asked).config();
   }

@@ -194,7 +194,7 @@ TEST_F(Verbs, TasksAreLearntAndTestedAtEveryLength) {
   expect_refused(go_on({"--d-model", "32"}), "32");
   expect_refused(go_on({"--layers", "2"}), "n_layer");
   expect_refused(go_on({"--with", R"({"d_state": 5})"}), "d_state");
-  expect_refused(go_on({"--model", folder.write("tiny.json", kTinyMamba)}), "feed");
+  expect_refused(go_on({"--model", folder.write("tiny.json", kTinyMamba)}), "architecture");
   const Result same =
       go_on({"--mixer", "mamba", "--d-model", "16", "--layers", "1", "--with", R"({"expand": 2})"});
   EXPECT_EQ(same.code, 0) << same.err;
