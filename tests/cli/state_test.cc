@@ -59,7 +59,8 @@ TEST_F(StateVerb, ATextReadOnceIsGoneOnFrom) {
   keep({model, "--data", first, rest, "-o", folder / "once.state"});
   const Result diff = run({"state", "diff", folder / "on.state", folder / "once.state", "--json"});
   ASSERT_EQ(diff.code, 0) << diff.err;
-  for (const auto& tensor : diff.json().at("tensors")) {
+  const auto found = diff.json();  // outlives the loop over a part of it
+  for (const auto& tensor : found.at("tensors")) {
     EXPECT_LT(tensor.at("norm_difference").get<double>(), 1e-4 * tensor.at("norm_a").get<double>());
     EXPECT_GT(tensor.at("cosine").get<double>(), 0.999999);
   }
