@@ -62,7 +62,7 @@ learn_mixer() {
 }
 
 # Where few answers are asked for there is little to learn from: begun on short sequences, each length going on from the model
-# of the one before, seconds do what hours did not. grow TASK MIXER "LENGTHS" LAST [ARGUMENT...]; LAST: arguments of the last.
+# of the one before, seconds do what minutes did not. grow TASK MIXER "LENGTHS" LAST [ARGUMENT...]; LAST: arguments of the last.
 grow() {
   task=$1
   mixer=$2
