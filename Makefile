@@ -1,5 +1,5 @@
 # make run [IN=path]   build, learn a stream live, let the model write, compare with gzip, bzip2 and xz
-# make test            build and run all tests
+# make test            build everything, benchmarks too, and run all tests
 # make build           the program alone: build/brood
 # make install         library, headers, program under PREFIX (/usr/local)
 # make bench           every number of the README's table
@@ -21,7 +21,7 @@ build: configure
 	@cmake --build $(BUILD) -j $(JOBS) --target brood_program
 
 test: deps-test
-	@cmake --preset release -B $(BUILD) $(CCACHE) -D BROOD_TESTS=ON -D BROOD_EXAMPLES=ON >/dev/null
+	@cmake --preset release -B $(BUILD) $(CCACHE) -D BROOD_TESTS=ON -D BROOD_EXAMPLES=ON -D BROOD_BENCH=ON >/dev/null
 	@cmake --build $(BUILD) -j $(JOBS)
 	@ctest --test-dir $(BUILD) --output-on-failure -j $(JOBS)
 

@@ -66,7 +66,7 @@ class Net {
     for (int64_t layer = 0; layer < kLayers; ++layer) {
       norms_.push_back(&store_.add(fmt::format("norm.{}", layer), {kWidth}));
       initialise_constant(*norms_.back(), 1.0f);
-      const Place place{layer, kLayers, kWidth, fmt::format("{}.", layer), 1e-5f, shared_};
+      const Place place{layer, kLayers, kWidth, kLayers, fmt::format("{}.", layer), 1e-5f, shared_};
       for (const Part& part : feeds())
         if (part.name == feed) blocks_.push_back(part.make(settings_, place, store_, random_));
     }

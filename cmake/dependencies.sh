@@ -8,7 +8,7 @@ for group in "$@"; do
   case $group in
     build) ;;
     run) packages="$packages bzip2 xz-utils" ;;
-    test) packages="$packages libgtest-dev" ;;
+    test) packages="$packages libgtest-dev libbenchmark-dev" ;;
     bench) packages="$packages libbenchmark-dev" ;;
     ci) packages="$packages clang-14 libclang-rt-14-dev clang-format-14" ;;
     *) echo "dependencies: no group is called $group; there are build, run, test, bench and ci" >&2; exit 2 ;;
