@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -13,15 +14,14 @@
 #include "brood/base/file_system.h"
 #include "brood/base/json.h"
 #include "brood/base/progress.h"
-#include "brood/base/threads.h"
 #include "brood/cli/input.h"
 #include "brood/cli/interrupt.h"
 #include "brood/cli/numbers.h"
 #include "brood/cli/output.h"
 #include "brood/cli/training_options.h"
 #include "brood/cli/verb.h"
-#include "brood/kernels/machine.h"
 #include "brood/learn/comparison.h"
+#include "brood/learn/comparison_file.h"
 #include "brood/learn/comparison_report.h"
 #include "brood/model/directory.h"
 
@@ -34,7 +34,10 @@ constexpr const char* kExamples =
     "  brood compare mamba-s bdh-s --data book.txt --bytes 20000000 --save race      and again with "
     "--resume\n"
     "  brood compare mamba-s transformer-s --speed-only --contexts 1024 65536\n"
-    "Every model reads the same bytes in the same order. Ctrl-C keeps the models that are finished.\n";
+    "Every model reads the same bytes in the same order. With a transformer among them (transformer-s), what "
+    "is\n"
+    "claimed of the others against it is judged by what was measured. Ctrl-C keeps what is there; --resume "
+    "goes on.\n";
 
 struct Options {
   std::vector<std::string> models, data, valid;
@@ -42,160 +45,170 @@ struct Options {
   int64_t bytes = 0;
   bool speed_only = false, resume = false, overwrite = false;
   double loss = 0;
-  std::string page = "comparison.html", folder;
+  std::optional<std::string> page;
+  std::string folder;
   ComparisonSettings settings;
   TrainingOptions training;
+
+  std::string document_path() const { return folder + "/comparison.json"; }
+  std::string folder_of(const ComparedModel& model) const {
+    return folder.empty() || speed_only ? "" : folder + "/" + model.name;
+  }
+  std::string page_path() const {
+    return page.value_or(folder.empty() ? "comparison.html" : folder + "/comparison.html");
+  }
 };
 
 constexpr int64_t kLongestDocument = int64_t(1) << 28;
-
-std::string document_path(const Options& options) { return options.folder + "/comparison.json"; }
-
-// What all models have in common: the document without them. A comparison is resumed when it is the same.
-nlohmann::json conditions(const Options& options, const TrainerSettings& training, size_t data,
-                          size_t valid) {
-  std::string budget = fmt::format("{} steps", training.schedule.total);
-  if (training.seconds > 0) budget = duration_text(training.seconds) + " of training";
-  if (options.bytes > 0) budget = bytes_text(double(options.bytes));
-  return {{"trained", !options.speed_only},
-          {"budget", budget},
-          {"batch", training.batch},
-          {"context", training.context},
-          {"carry", training.carry},
-          {"learning_rate", training.schedule.peak},
-          {"weight_decay", training.optimiser.weight_decay},
-          {"precision", options.training.precision},
-          {"seed", training.seed},
-          {"threads", ThreadPool::instance().size()},
-          {"cpu", kernels::cpu_name()},
-          {"data_bytes", data},
-          {"valid_bytes", valid},
-          {"contexts", options.settings.contexts},
-          {"loss_bits_per_byte", options.loss > 0 ? nlohmann::json(options.loss) : nlohmann::json()}};
-}
-
-// The models that an earlier run of the same comparison has finished.
-nlohmann::json finished_before(const Options& options, const nlohmann::json& conditions) {
-  if (!options.resume || !std::filesystem::exists(document_path(options))) return nlohmann::json::array();
-  const nlohmann::json before =
-      parse_json(read_file(document_path(options), kLongestDocument), document_path(options));
-  for (const auto& [key, value] : conditions.items()) {
-    if (key == "loss_bits_per_byte") continue;  // chosen when all are there
-    if (!before.contains(key) || before[key] != value) {
-      fail(
-          "compare: the comparison in {} had another \"{}\": {}, not {}; give the same, or start anew "
-          "without --resume",
-          options.folder, key, before.contains(key) ? shown(before[key]) : "none", shown(value));
-    }
-  }
-  return before.value("models", nlohmann::json::array());
-}
 
 void write_file(const std::string& path, const std::string& text) {
   write_durably(FileSystem::real(), path, std::as_bytes(std::span(text)));
 }
 
-// A name for each model: the last part of what was given, told apart by numbers.
-std::vector<std::string> names_of(const std::vector<std::string>& models) {
-  std::vector<std::string> names;
-  for (const std::string& model : models) {
-    const std::string stem = std::filesystem::path(model).lexically_normal().stem().string();
-    std::string name = stem;
-    for (int n = 2; std::find(names.begin(), names.end(), name) != names.end(); ++n)
-      name = fmt::format("{}-{}", stem, n);
-    names.push_back(name);
-  }
-  return names;
+// At every piece of news, so that a kill loses little and the page can be watched.
+void keep(const Options& options, const Comparison& comparison) {
+  if (!options.folder.empty()) write_file(options.document_path(), comparison_json(comparison).dump() + "\n");
+  if (!options.page_path().empty() && has_results(comparison))
+    write_file(options.page_path(), comparison_page(comparison));
 }
 
-nlohmann::json measured(const Options& options, const std::string& source, const std::string& name,
-                        std::span<const uint8_t> data, std::span<const uint8_t> valid,
-                        const TrainerSettings& training, ProgressLine& line) {
+// The texts that settings and models are about, held as long as the comparison lives.
+struct Texts {
+  std::vector<uint8_t> data, valid;
+  ComparisonTexts spans() const { return {data, valid}; }
+};
+
+Texts read_texts(const Options& options) {
+  Texts texts{read_all(options.data), read_all(options.valid)};
+  if (!options.valid.empty()) return texts;
+  const auto kept = texts.data.end() - int64_t(double(texts.data.size()) * options.hold_out);
+  texts.valid.assign(kept, texts.data.end());
+  texts.data.erase(kept, texts.data.end());
+  return texts;
+}
+
+ComparisonSettings settings_of(const Options& options, uint64_t seed) {
   ComparisonSettings settings = options.settings;
-  settings.training = training;
   settings.train = !options.speed_only;
-  if (!options.folder.empty() && settings.train) settings.training.directory = options.folder + "/" + name;
-  LoadedModel loaded = load_model(source, training.seed);
-  require_bytes(*loaded.model, source);
-  std::string doing;
-  const auto show = [&] {
-    if (line.due()) line.show(fmt::format("{}: {}", name, doing));
-  };
-  return compare_one(std::move(loaded.model), data, valid, settings,
-                     {.stop =
-                          [&] {
-                            show();
-                            return interrupted();
-                          },
-                      .progress =
-                          [&](const std::string& what) {
-                            doing = what;
-                            show();
-                          }});
+  TrainerSettings& training = settings.training = options.training.settings(seed);
+  if (options.bytes > 0)
+    training.schedule.total = std::max<int64_t>(1, options.bytes / (training.batch * training.context));
+  std::vector<int64_t>& contexts = settings.contexts;
+  std::sort(contexts.begin(), contexts.end());
+  contexts.erase(std::unique(contexts.begin(), contexts.end()), contexts.end());
+  return settings;
 }
 
-// Also after every model, so that a later kill loses no more than the one under way.
-void keep(const Options& options, nlohmann::json document) {
-  add_time_to_loss(document);
-  if (!options.folder.empty()) write_file(document_path(options), document.dump() + "\n");
-  if (!options.page.empty()) write_file(options.page, comparison_page(document));
+// All models are loaded once, so that one that cannot be is known before the first has trained.
+Comparison make_comparison(const Options& options, const ComparisonSettings& settings, const Texts& texts) {
+  Comparison comparison{comparison_conditions(settings, texts.spans()), {}, {}};
+  if (options.loss > 0) comparison.loss = options.loss;
+  const std::vector<std::string> names = comparison_names(options.models);
+  for (size_t i = 0; i < names.size(); ++i) {
+    const std::string& source = options.models[i];
+    const LoadedModel loaded = load_model(source, settings.training.seed);
+    require_bytes(*loaded.model, source);
+    comparison.models.push_back(model_to_compare(names[i], source, *loaded.model));
+  }
+  return comparison;
 }
 
-void split(const Options& options, std::vector<uint8_t>& data, std::vector<uint8_t>& valid) {
-  data = read_all(options.data);
-  valid = read_all(options.valid);
-  if (!options.valid.empty()) return;
-  const auto kept = data.end() - int64_t(double(data.size()) * options.hold_out);
-  valid.assign(kept, data.end());
-  data.erase(kept, data.end());
+// Throws Error where something would be replaced that nobody has given up.
+void check_nothing_is_lost(const Options& options, const Comparison& comparison) {
+  const bool begun = std::filesystem::exists(options.document_path());
+  if (begun && !options.resume && !options.overwrite) {
+    fail("compare: {} already holds a comparison; go on with --resume, or start over with --overwrite",
+         options.folder);
+  }
+  for (const ComparedModel& model : comparison.models) {
+    const std::string folder = options.folder_of(model);
+    if (folder.empty()) continue;
+    std::error_code absent;
+    if (std::filesystem::equivalent(folder, model.source, absent)) {
+      fail("compare: the model {} would be replaced by what becomes of it; choose another folder than {}",
+           model.source, options.folder);
+    }
+    if (holds_model(folder) && !(begun && options.resume) && !options.overwrite) {
+      fail(
+          "compare: {} already holds a model, of no comparison; choose another folder, or replace it with "
+          "--overwrite",
+          folder);
+    }
+  }
+}
+
+// Everything that will be written is tried before hours of work; nobody else may write there meanwhile. An
+// earlier comparison is gone on with where that is wanted.
+std::unique_ptr<FileLock> prepare_outputs(const Options& options, Comparison& comparison) {
+  std::unique_ptr<FileLock> lock;
+  if (!options.folder.empty()) {
+    check_nothing_is_lost(options, comparison);
+    check_writable(options.folder);
+    lock = FileSystem::real().lock(options.folder, true, 0);
+    if (!lock) fail("compare: another comparison is under way in {}", options.folder);
+    const std::string path = options.document_path();
+    if (options.resume && std::filesystem::exists(path))
+      go_on_from(comparison, parse_json(read_file(path, kLongestDocument), path), options.folder);
+    for (const ComparedModel& model : comparison.models)
+      if (const std::string folder = options.folder_of(model); !folder.empty()) check_writable(folder);
+  }
+  if (!options.page_path().empty()) require_writable(options.page_path());
+  keep(options, comparison);
+  return lock;
+}
+
+std::string outcome(const ComparedModel& model) {
+  if (model.status == ComparedModel::Status::kDiverged)
+    return fmt::format("diverged at step {}: a smaller --learning-rate or a longer --warmup helps",
+                       model.diverged_at);
+  if (model.bits_per_byte) return fmt::format("finished, {:.3f} bits per byte", *model.bits_per_byte);
+  return "finished";
+}
+
+void run(const Options& options, const ComparisonSettings& settings, const Texts& texts,
+         Comparison& comparison) {
+  ProgressLine line(STDERR_FILENO);
+  for (ComparedModel& model : comparison.models) {
+    using Status = ComparedModel::Status;
+    const bool before = model.status == Status::kFinished || model.status == Status::kDiverged;
+    std::string doing;
+    const auto show = [&] {
+      if (line.due()) line.show(fmt::format("{}: {}", model.name, doing));
+    };
+    const auto stop = [&] {
+      show();
+      return interrupted();
+    };
+    const auto progress = [&](const std::string& what) {
+      doing = what;
+      show();
+    };
+    compare_one(model, options.folder_of(model), texts.spans(), settings,
+                {.stop = stop, .progress = progress, .keep = [&] { keep(options, comparison); }});
+    if (interrupted()) break;
+    line.note(fmt::format("{}: {}{}", model.name, before ? "before: " : "", outcome(model)));
+  }
+  line.finish();
 }
 
 int compare(const Options& options, const Common& common) {
   if (options.data.empty() && !options.speed_only)
     fail("compare: --data is missing: what shall the models learn? (or --speed-only)");
-  TrainerSettings training = options.training.settings(common.seed);
-  if (options.bytes > 0)
-    training.schedule.total = std::max<int64_t>(1, options.bytes / (training.batch * training.context));
-  std::vector<uint8_t> data, valid;
-  split(options, data, valid);
-  nlohmann::json document = conditions(options, training, data.size(), valid.size());
-  const nlohmann::json before = finished_before(options, document);
-  if (!options.folder.empty()) {
-    if (!options.resume && !options.overwrite && std::filesystem::exists(document_path(options))) {
-      fail("compare: {} already holds a comparison; go on with --resume, or start over with --overwrite",
-           options.folder);
-    }
-    FileSystem::real().make_directory(options.folder);
+  const Texts texts = read_texts(options);
+  const ComparisonSettings settings = settings_of(options, common.seed);
+  Comparison comparison = make_comparison(options, settings, texts);
+  const std::unique_ptr<FileLock> lock = prepare_outputs(options, comparison);
+  run(options, settings, texts, comparison);
+  if (common.json) {
+    write_json(comparison_json(comparison));
+  } else if (has_results(comparison)) {
+    write_out(comparison_text(comparison));
   }
-
-  document["models"] = nlohmann::json::array();
-  const std::vector<std::string> names = names_of(options.models);
-  // A name that cannot be loaded is known before the first of them has trained.
-  for (const std::string& source : options.models) require_bytes(*load_model(source).model, source);
-  ProgressLine line(STDERR_FILENO);
-  for (size_t i = 0; i < names.size() && !interrupted(); ++i) {
-    const auto found =
-        std::find_if(before.begin(), before.end(), [&](const auto& m) { return m["name"] == names[i]; });
-    nlohmann::json result = found != before.end()
-                                ? *found
-                                : measured(options, options.models[i], names[i], data, valid, training, line);
-    if (result.is_null()) break;
-    result["name"] = names[i];
-    document["models"].push_back(std::move(result));
-    line.note(fmt::format("{}: {}", names[i], found != before.end() ? "finished before" : "finished"));
-    keep(options, document);
-  }
-  line.finish();
-  add_time_to_loss(document);
-  if (!document["models"].empty()) {
-    if (common.json) {
-      write_json(document);
-    } else {
-      write_out(comparison_table(document));
-    }
-    if (!options.page.empty()) say(fmt::format("with plots: {}", options.page));
-  }
-  return interrupted() ? interrupted_exit_code() : 0;
+  if (has_results(comparison) && !options.page_path().empty())
+    say(fmt::format("with plots: {}", options.page_path()));
+  if (!interrupted()) return 0;
+  if (!options.folder.empty()) say("the same command with --resume goes on");
+  return interrupted_exit_code();
 }
 
 void add_comparison_options(CLI::App& app, Options& options) {
@@ -216,6 +229,11 @@ void add_comparison_options(CLI::App& app, Options& options) {
       ->capture_default_str()
       ->check(whole(1, int64_t(1) << 23))
       ->type_name("N...");
+  app.add_option("--long-context", options.settings.long_context,
+                 "and a long one, where the state does not grow with the context; 0: none")
+      ->capture_default_str()
+      ->check(whole(0, kAnyCount))
+      ->type_name("N");
   app.add_option("--measure", options.settings.seconds, "seconds that each speed is measured for, at least")
       ->capture_default_str()
       ->check(above_zero(3600))
@@ -224,16 +242,17 @@ void add_comparison_options(CLI::App& app, Options& options) {
                  "bits per byte in training to which the time is told; default: what all of them reach")
       ->check(above_zero(8))
       ->type_name("BITS");
-  app.add_option("--page", options.page, "where the HTML page goes")
-      ->capture_default_str()
+  app.add_option(
+         "--page", options.page,
+         "where the HTML page goes; default: comparison.html, in the folder of --save if there is one")
       ->type_name("FILE");
   auto* save =
       app.add_option("--save", options.folder, "keep the trained models and the results in this folder")
           ->type_name("DIR");
-  auto* resume =
-      app.add_flag("--resume", options.resume, "models that are finished there are not trained again")
-          ->needs(save);
-  app.add_flag("--overwrite", options.overwrite, "start over in a folder that holds a comparison")
+  auto* resume = app.add_flag("--resume", options.resume, "go on with the comparison in the folder of --save")
+                     ->needs(save);
+  app.add_flag("--overwrite", options.overwrite,
+               "start over in a folder that holds a comparison or models of these names")
       ->excludes(resume);
 }
 
@@ -251,10 +270,7 @@ Action define_compare(CLI::App& app, const Common& common) {
       ->excludes(app.get_option("--steps"))
       ->excludes(app.get_option("--minutes"));
   add_optimiser_options(app, options->training);
-  return [options, &common] {
-    std::sort(options->settings.contexts.begin(), options->settings.contexts.end());
-    return compare(*options, common);
-  };
+  return [options, &common] { return compare(*options, common); };
 }
 
 }  // namespace brood::cli

@@ -2,42 +2,28 @@
 
 #include <algorithm>
 #include <chrono>
-#include <cmath>
-#include <numbers>
+#include <utility>
 
 #include "brood/base/memory.h"
 #include "brood/base/random.h"
+#include "brood/learn/comparison_training.h"
 #include "brood/learn/evaluate.h"
 #include "brood/learn/speed.h"
 #include "brood/model/cost.h"
+#include "brood/model/directory.h"
+#include "brood/model/state_file.h"
 
 namespace brood {
 namespace {
 
 using Clock = std::chrono::steady_clock;
+using Status = ComparedModel::Status;
 
-constexpr size_t kCurvePoints = 200;
 constexpr int kRepeats = 5;
-constexpr int64_t kWrittenAfter = 1 << 16;  // room in a cache for what is written after the longest context
+constexpr int64_t kWrittenAfter = 1024;    // room in a cache for what is written after the longest context
+constexpr int64_t kChanceBytes = 1 << 16;  // read where there is no text
 
 double since(Clock::time_point begin) { return std::chrono::duration<double>(Clock::now() - begin).count(); }
-
-struct CurvePoint {
-  double seconds;
-  int64_t bytes;
-  double bits;
-};
-
-// About kCurvePoints of them, the last one among them.
-nlohmann::json thinned(const std::vector<CurvePoint>& curve) {
-  nlohmann::json points = nlohmann::json::array();
-  const size_t every = std::max<size_t>(1, (curve.size() + kCurvePoints - 1) / kCurvePoints);
-  for (size_t i = 0; i < curve.size(); ++i) {
-    if ((curve.size() - 1 - i) % every != 0) continue;
-    points.push_back({curve[i].seconds, curve[i].bytes, curve[i].bits});
-  }
-  return points;
-}
 
 // Reads one stream of bytes that never ends: a text over and over.
 class Reader {
@@ -71,7 +57,7 @@ class Reader {
 
 // Prompts of `context` bytes from a zero state, as many as fit into `seconds`, one at least; leaves the reader
 // behind the last of them.
-double prefill_rate(Reader& reader, int64_t context, double seconds, const std::function<bool()>& stop) {
+double read_rate(Reader& reader, int64_t context, double seconds, const std::function<bool()>& stop) {
   std::vector<double> rates;
   const auto begin = Clock::now();
   do {
@@ -83,7 +69,7 @@ double prefill_rate(Reader& reader, int64_t context, double seconds, const std::
   return median(rates);
 }
 
-double decode_rate(Reader& reader, double seconds, const std::function<bool()>& stop) {
+double write_rate(Reader& reader, double seconds, const std::function<bool()>& stop) {
   std::vector<double> rates;
   for (int repeat = 0; repeat < kRepeats && !stop(); ++repeat) {
     const auto begin = Clock::now();
@@ -95,29 +81,50 @@ double decode_rate(Reader& reader, double seconds, const std::function<bool()>& 
   return median(rates);
 }
 
-// Adds "contexts" and "awake"; false when stopped.
-bool measure_contexts(Model& model, std::span<const uint8_t> text, const ComparisonSettings& settings,
-                      const ComparisonEvents& events, const std::function<bool()>& stop,
-                      nlohmann::json& result) {
-  Reader reader(model, text, settings.training.precision);
-  for (const int64_t context : settings.contexts) {
-    if (events.progress) events.progress(fmt::format("reading, and writing after {} bytes", context));
-    const double prefill = prefill_rate(reader, context, settings.seconds, stop);
-    const double decode = decode_rate(reader, settings.seconds, stop);
+// Where the state grows a million steps would take hours, and a cache that is cut there would not be one.
+std::vector<int64_t> contexts_for(const Model& model, const ComparisonSettings& settings) {
+  std::vector<int64_t> contexts = settings.contexts;
+  const int64_t longest = contexts.empty() ? 1 : contexts.back();
+  if (settings.long_context > longest &&
+      held_state_bytes(model, settings.long_context) == held_state_bytes(model, longest))
+    contexts.push_back(settings.long_context);
+  return contexts;
+}
+
+std::vector<uint8_t> chance_bytes(uint64_t seed) {
+  Random random(seed);
+  std::vector<uint8_t> bytes(kChanceBytes);
+  for (uint8_t& byte : bytes) byte = uint8_t(random.below(256));
+  return bytes;
+}
+
+// False when it was stopped.
+bool measure(ComparedModel& result, std::unique_ptr<Model> model, std::span<const uint8_t> text,
+             const ComparisonSettings& settings, const ComparisonEvents& events) {
+  const auto stop = [&] { return events.stop && events.stop(); };
+  if (!settings.contexts.empty())
+    model = with_wide_windows(std::move(model), kWholePast, settings.contexts.back() + kWrittenAfter);
+  const std::vector<int64_t> contexts = contexts_for(*model, settings);
+  Reader reader(*model, text, settings.training.precision);
+  for (size_t i = result.contexts.size(); i < contexts.size(); ++i) {
+    const int64_t context = contexts[i];
+    if (events.progress) events.progress(fmt::format("reading {} bytes, and writing after them", context));
+    const double read = read_rate(reader, context, settings.seconds, stop);
+    const double write = write_rate(reader, settings.seconds, stop);
     if (stop()) return false;
-    result["contexts"].push_back({{"context", context},
-                                  {"prefill_bytes_per_second", prefill},
-                                  {"decode_bytes_per_second", decode},
-                                  {"state_bytes", held_state_bytes(model, context)}});
+    result.contexts.push_back({context, read, write, held_state_bytes(*model, context)});
+    if (reader.activity().samples > 0) result.awake = awake(reader.activity()).active;
+    if (events.keep) events.keep();
   }
-  if (reader.activity().samples > 0) result["awake"] = awake(reader.activity()).active;
   return true;
 }
 
-// How fast it would train, without training it; its weights change.
-void measure_training(Model& model, const ComparisonSettings& settings, const ComparisonEvents& events,
-                      nlohmann::json& result) {
+// How fast it would train, and in how much memory, by a few steps of a copy that is then thrown away.
+void measure_training(ComparedModel& result, const ComparisonSettings& settings,
+                      const ComparisonEvents& events) {
   if (events.progress) events.progress("training steps");
+  const PeakMemory memory;
+  const LoadedModel loaded = load_model(result.source, settings.training.seed);
   SpeedSettings speed;
   speed.what = SpeedSettings::What::kTrain;
   speed.precision = settings.training.precision;
@@ -126,92 +133,65 @@ void measure_training(Model& model, const ComparisonSettings& settings, const Co
   speed.repeats = kRepeats;
   speed.repeat_seconds = settings.seconds / kRepeats;
   speed.stop = events.stop;
-  result["train_bytes_per_second"] = measure_speed(model, speed).tokens_per_second;
+  result.train_rate = measure_speed(*loaded.model, speed).tokens_per_second;
+  if (memory.known()) result.peak_memory = memory.bytes();
 }
 
-// Trains and writes what was seen; false when stopped.
-bool train(Model& model, std::span<const uint8_t> data, std::span<const uint8_t> valid,
-           const ComparisonSettings& settings, const ComparisonEvents& events,
-           const std::function<bool()>& stop, nlohmann::json& result) {
-  Trainer trainer(model, data, settings.training);
-  std::vector<CurvePoint> curve;
-  const auto stepped = [&] {
-    curve.push_back({trainer.seconds(), trainer.tokens(), trainer.loss() / std::numbers::ln2});
-    if (!events.progress) return;
-    events.progress(fmt::format("step {} of {}{}, {:.3f} bits per byte, {:.0f} bytes/s", trainer.steps(),
-                                settings.training.seconds > 0 ? "about " : "", trainer.planned_steps(),
-                                curve.back().bits, trainer.tokens_per_second()));
-  };
-  const Score score = trainer.run(valid, {.stop = stop, .stepped = stepped, .validated = {}});
-  if (stop()) return false;
-  result["steps"] = trainer.steps();
-  result["bytes"] = trainer.tokens();
-  result["seconds"] = trainer.seconds();
-  result["train_bytes_per_second"] = trainer.tokens_per_second();
-  if (score.scored > 0) result["bits_per_byte"] = score.bits_per_byte();
-  result["curve"] = thinned(curve);
-  return true;
-}
-
-std::vector<uint8_t> some_bytes(uint64_t seed) {
-  Random random(seed);
-  std::vector<uint8_t> bytes(65536);
-  for (uint8_t& byte : bytes) byte = uint8_t(random.below(256));
-  return bytes;
+// The weights whose training is over.
+std::unique_ptr<Model> kept_model(const ComparedModel& result, const std::string& folder, uint64_t seed) {
+  LoadedModel loaded = load_model(folder, seed);
+  if (loaded.model->config() != result.config || !loaded.progress || loaded.progress->steps != result.steps)
+    fail("compare: {} does not hold the model that was trained there; start over with --overwrite", folder);
+  return std::move(loaded.model);
 }
 
 }  // namespace
 
-nlohmann::json compare_one(std::unique_ptr<Model> model, std::span<const uint8_t> data,
-                           std::span<const uint8_t> valid, const ComparisonSettings& settings,
-                           const ComparisonEvents& events) {
-  const auto stop = [&] { return events.stop && events.stop(); };
-  nlohmann::json result = {{"parameters", model->parameter_count()},
-                           {"config", model->config()},
-                           {"steps", 0},
-                           {"bytes", 0},
-                           {"seconds", 0},
-                           {"train_bytes_per_second", nullptr},
-                           {"bits_per_byte", nullptr},
-                           {"curve", nlohmann::json::array()},
-                           {"peak_memory_bytes", nullptr},
-                           {"awake", nullptr},
-                           {"contexts", nlohmann::json::array()}};
-  const PeakMemory memory;
-  if (settings.train) {
-    if (!train(*model, data, valid, settings, events, stop, result)) return nullptr;
-  } else {
-    measure_training(*model, settings, events, result);
-  }
-  if (memory.known()) result["peak_memory_bytes"] = memory.bytes();
-  if (settings.contexts.empty()) return result;
+std::optional<double> ComparedModel::seconds_to(double bits) const {
+  const auto found =
+      std::find_if(curve.begin(), curve.end(), [&](const CurvePoint& point) { return point.bits <= bits; });
+  return found == curve.end() ? std::nullopt : std::optional(found->seconds);
+}
 
-  const std::vector<uint8_t> chance = some_bytes(settings.training.seed);
-  const std::span<const uint8_t> text = !valid.empty() ? valid : !data.empty() ? data : std::span(chance);
-  model = with_wide_windows(std::move(model), kWholePast, settings.contexts.back() + kWrittenAfter);
-  if (!measure_contexts(*model, text, settings, events, stop, result)) return nullptr;
+std::optional<double> Comparison::loss_in_question() const {
+  if (loss) return loss;
+  std::optional<double> worst;
+  for (const ComparedModel& model : models)
+    if (model.trained() && !model.curve.empty()) worst = std::max(worst.value_or(0), model.curve.back().bits);
+  return worst;
+}
+
+ComparedModel model_to_compare(const std::string& name, const std::string& source, const Model& model) {
+  ComparedModel result;
+  result.name = name;
+  result.source = source;
+  result.config = model.config();
+  result.weights = fingerprint(model);
+  result.parameters = model.parameter_count();
   return result;
 }
 
-void add_time_to_loss(nlohmann::json& document) {
-  auto& models = document["models"];
-  auto& loss = document["loss_bits_per_byte"];
-  if (loss.is_null()) {
-    for (const auto& model : models) {
-      if (model["curve"].empty()) continue;
-      const auto last = model["curve"].back()[2].get<double>();
-      loss = loss.is_null() ? last : std::max(loss.get<double>(), last);
-    }
+void compare_one(ComparedModel& model, const std::string& folder, const ComparisonTexts& texts,
+                 const ComparisonSettings& settings, const ComparisonEvents& events) {
+  const uint64_t seed = settings.training.seed;
+  std::unique_ptr<Model> trained;
+  if (settings.train && (model.status == Status::kWaiting || model.status == Status::kTraining)) {
+    trained = train_compared(model, folder, texts, settings, events);
+  } else if (model.status == Status::kWaiting) {
+    measure_training(model, settings, events);
+    if (events.stop && events.stop()) return;
+    model.status = Status::kTrained;
+    if (events.keep) events.keep();
   }
-  for (auto& model : models) {
-    model["seconds_to_loss"] = nullptr;
-    if (loss.is_null()) continue;
-    for (const auto& point : model["curve"]) {
-      if (point[2].get<double>() > loss.get<double>()) continue;
-      model["seconds_to_loss"] = point[0];
-      break;
-    }
-  }
+  if (model.status != Status::kTrained) return;
+  if (!trained)
+    trained = settings.train ? kept_model(model, folder, seed) : load_model(model.source, seed).model;
+
+  const std::vector<uint8_t> chance = chance_bytes(seed);
+  const auto text = !texts.valid.empty() ? texts.valid : !texts.data.empty() ? texts.data : std::span(chance);
+  if (!measure(model, std::move(trained), text, settings, events)) return;
+  model.status = Status::kFinished;
+  if (events.keep) events.keep();
 }
 
 }  // namespace brood

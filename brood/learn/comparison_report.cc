@@ -3,47 +3,24 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cmath>
-#include <limits>
+#include <set>
 #include <utility>
 
 #include "brood/base/chart.h"
 #include "brood/base/progress.h"
+#include "brood/learn/comparison_claims.h"
 
 namespace brood {
 namespace {
 
 using nlohmann::json;
 
-constexpr double kUnknown = std::numeric_limits<double>::quiet_NaN();
+constexpr const char* kNone = "–";
 
-double number(const json& value) { return value.is_number() ? value.get<double>() : kUnknown; }
-
-std::string bits(const json& value) {
-  return value.is_number() ? fmt::format("{:.3f}", value.get<double>()) : "–";
-}
-std::string share(const json& value) {
-  return value.is_number() ? fmt::format("{:.1f} %", 100 * value.get<double>()) : "–";
-}
-std::string seconds(const json& value) {
-  return value.is_number() ? duration_text(value.get<double>()) : "–";
-}
-std::string short_of(const json& value) { return short_number(number(value)); }
-
-std::string context_name(int64_t context) {
-  return context % 1024 == 0 ? fmt::format("{}k", context / 1024) : fmt::format("{}", context);
-}
-
-// What is told of each context: its key in the document, and how the columns are headed.
-constexpr std::pair<const char*, const char*> kPerContext[] = {
-    {"prefill_bytes_per_second", "read"}, {"decode_bytes_per_second", "write"}, {"state_bytes", "state"}};
-
-std::vector<int64_t> contexts_of(const json& document) {
-  std::vector<int64_t> contexts;
-  for (const json& model : document["models"])
-    if (contexts.empty())
-      for (const json& at : model["contexts"]) contexts.push_back(at["context"].get<int64_t>());
-  return contexts;
+std::string bits(const std::optional<double>& value) { return value ? fmt::format("{:.3f}", *value) : kNone; }
+std::string short_of(const std::optional<double>& value) { return value ? short_number(*value) : kNone; }
+std::string bytes_of(const std::optional<int64_t>& value) {
+  return value ? bytes_text(double(*value)) : kNone;
 }
 
 // Terminal columns of UTF-8 text: bytes that do not go on with a character.
@@ -51,162 +28,144 @@ size_t width(const std::string& text) {
   return size_t(std::count_if(text.begin(), text.end(), [](char c) { return (uint8_t(c) & 0xc0) != 0x80; }));
 }
 
-std::string title_of(const json& document) {
-  return document["trained"].get<bool>() ? "Models compared" : "Speeds compared";
-}
+bool was_trained(const Comparison& comparison) { return comparison.conditions["trained"].get<bool>(); }
 
-std::string summary(const json& document) {
-  std::string text;
-  if (document["trained"].get<bool>()) {
-    text = fmt::format(
-        "Each model read the same {} of text in the same order, in batches of {} windows of {} bytes, for "
-        "{}; "
-        "bits per byte are of {} that none of them learnt from. The loss in question is {} bits per byte, a "
-        "running mean in training.",
-        bytes_text(number(document["data_bytes"])), document["batch"].dump(), document["context"].dump(),
-        document["budget"].get<std::string>(), bytes_text(number(document["valid_bytes"])),
-        bits(document["loss_bits_per_byte"]));
-  } else {
-    text = "Weights as they were made, or as they were in the folders named: speeds alone.";
-  }
-  return text +
-         fmt::format(
-             " Reading is bytes per second over a whole prompt of that length, writing bytes per second "
-             "after it, one byte at a time; state is what a stream then holds. Threads: {}; {}; {}.",
-             document["threads"].dump(), document["precision"].get<std::string>(),
-             document["cpu"].get<std::string>());
-}
-
-Chart learning_chart(const json& document, size_t x, const char* title, const char* label) {
-  Chart chart{.title = title, .x_label = label, .y_label = "bits per byte, running mean"};
-  int colour = 0;
-  for (const json& model : document["models"]) {
-    ChartLine line{.name = model["name"], .colour = colour++};
-    // The first steps fall from 8 bits and would flatten everything that follows.
-    const json& curve = model["curve"];
-    for (size_t i = curve.size() / 20; i < curve.size(); ++i)
-      line.points.emplace_back(number(curve[i][x]), number(curve[i][2]));
-    chart.lines.push_back(std::move(line));
-  }
-  return chart;
-}
-
-Chart context_chart(const json& document, const char* key, const char* title, const char* label) {
-  Chart chart{.title = title, .x_label = "bytes of context", .y_label = label, .x_log = true, .y_log = true};
-  int colour = 0;
-  for (const json& model : document["models"]) {
-    ChartLine line{.name = model["name"], .colour = colour++, .marked = true};
-    for (const json& at : model["contexts"]) line.points.emplace_back(number(at["context"]), number(at[key]));
-    chart.lines.push_back(std::move(line));
-  }
-  return chart;
-}
-
-// Told apart on white and on black, also by most who do not see all colours (after Okabe and Ito 2008).
-constexpr const char* kStyle = R"(
-:root { color-scheme: light dark; --ground: #fff; --ink: #1c1c1c; --faint: #8886;
-  --series-0: #0072b2; --series-1: #d55e00; --series-2: #008f66; --series-3: #b8579a; --series-4: #b58900;
-  --series-5: #3aa0d8; --series-6: #6b4fbb; --series-7: #8c564b; --series-8: #5f6b6d; --series-9: #c0392b; }
-@media (prefers-color-scheme: dark) { :root { --ground: #15171a; --ink: #e4e4e4;
-  --series-0: #4aa8e8; --series-1: #ff8a3d; --series-2: #2ec79a; --series-3: #e59acb; --series-4: #f0c53c;
-  --series-5: #8fd0f5; --series-6: #a994f0; --series-7: #c99a8e; --series-8: #a9b4b6; --series-9: #ff7b6b; } }
-body { background: var(--ground); color: var(--ink); font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto;
-  max-width: 84rem; padding: 0 1rem; }
-h1 { font-size: 1.4rem; }
-.scroll { overflow-x: auto; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; white-space: nowrap; margin: 1rem 0;
-  font-size: 14px; }
-th, td { padding: .3rem .45rem; text-align: right; border-bottom: 1px solid var(--faint); }
-th:first-child, td:first-child { text-align: left; }
-.swatch { display: inline-block; width: .8em; height: .8em; border-radius: 2px; margin-right: .5em; }
-.charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(26rem, 1fr)); gap: 1.5rem; }
-svg { width: 100%; height: auto; }
-svg text { fill: currentColor; font: 12px system-ui, sans-serif; }
-svg .title { font-size: 14px; font-weight: 600; }
-svg .grid { stroke: var(--faint); stroke-width: 1; }
-svg .mark { fill-opacity: .75; }
-)";
-
-std::string html_table(const json& document) {
-  std::string out = "<div class=\"scroll\"><table>\n";
-  int colour = -1;
-  for (const auto& row : comparison_cells(document)) {
-    const char* cell = colour < 0 ? "th" : "td";
-    out += "<tr>";
-    for (size_t i = 0; i < row.size(); ++i) {
-      const std::string swatch =
-          i == 0 && colour >= 0
-              ? fmt::format("<span class=\"swatch\" style=\"background: var(--series-{})\"></span>",
-                            colour % kChartColours)
-              : "";
-      out += fmt::format("<{0}>{1}{2}</{0}>", cell, swatch, escape_html(row[i]));
+ReportTable table_of_models(const Comparison& comparison) {
+  const bool trained = was_trained(comparison);
+  const std::optional<double> loss = comparison.loss_in_question();
+  ReportTable table;
+  table.rows.push_back({"model", "parameters", "weights"});
+  if (trained) table.rows[0].insert(table.rows[0].end(), {"bits/byte", "time to " + bits(loss)});
+  table.rows[0].insert(table.rows[0].end(), {"train bytes/s", "train peak", "awake"});
+  for (const ComparedModel& model : comparison.models) {
+    if (!is_reported(model)) continue;
+    const bool diverged = model.status == ComparedModel::Status::kDiverged;
+    std::vector<std::string> row{model.name, short_number(double(model.parameters)),
+                                 bytes_text(double(model.weight_bytes()))};
+    if (trained) {
+      const auto seconds = loss && !diverged ? model.seconds_to(*loss) : std::nullopt;
+      row.push_back(diverged ? fmt::format("diverged at step {}", model.diverged_at)
+                             : bits(model.bits_per_byte));
+      row.push_back(seconds ? duration_text(*seconds) : kNone);
     }
-    out += "</tr>\n";
-    ++colour;
+    row.insert(row.end(), {short_of(model.train_rate), bytes_of(model.peak_memory),
+                           model.awake ? fmt::format("{:.1f} %", 100 * *model.awake) : kNone});
+    table.rows.push_back(std::move(row));
   }
-  return out + "</table></div>\n";
+  return table;
 }
 
-}  // namespace
-
-std::vector<std::vector<std::string>> comparison_cells(const json& document) {
-  const bool trained = document["trained"].get<bool>();
-  const std::vector<int64_t> contexts = contexts_of(document);
-  std::vector<std::vector<std::string>> rows(1, {"model", "weights"});
-  if (trained) {
-    rows[0].insert(rows[0].end(), {"bits/byte", "to " + bits(document["loss_bits_per_byte"])});
+template <class Cell>
+ReportTable table_of_contexts(const Comparison& comparison, std::string title, const Cell& cell) {
+  std::set<int64_t> contexts;
+  for (const ComparedModel& model : comparison.models)
+    for (const ContextMeasure& at : model.contexts) contexts.insert(at.context);
+  ReportTable table{std::move(title), {{"context"}}};
+  for (const int64_t context : contexts) table.rows[0].push_back(context_text(context));
+  for (const ComparedModel& model : comparison.models) {
+    if (!is_reported(model)) continue;
+    std::vector<std::string> row{model.name};
+    for (const int64_t context : contexts) {
+      const auto at = std::find_if(model.contexts.begin(), model.contexts.end(),
+                                   [&](const ContextMeasure& m) { return m.context == context; });
+      row.push_back(at == model.contexts.end() ? kNone : cell(*at));
+    }
+    table.rows.push_back(std::move(row));
   }
-  rows[0].insert(rows[0].end(), {"train/s", "memory", "awake"});
-  for (const auto& [key, heading] : kPerContext)
-    for (const int64_t context : contexts)
-      rows[0].push_back(fmt::format("{} {}", heading, context_name(context)));
-
-  for (const json& model : document["models"]) {
-    std::vector<std::string> row{model["name"].get<std::string>(), short_of(model["parameters"])};
-    if (trained) row.insert(row.end(), {bits(model["bits_per_byte"]), seconds(model["seconds_to_loss"])});
-    row.insert(row.end(), {short_of(model["train_bytes_per_second"]), short_of(model["peak_memory_bytes"]),
-                           share(model["awake"])});
-    for (const auto& [key, heading] : kPerContext)
-      for (const json& at : model["contexts"]) row.push_back(short_of(at[key]));
-    rows.push_back(std::move(row));
-  }
-  return rows;
+  return table;
 }
 
-std::string comparison_table(const json& document) {
-  const auto rows = comparison_cells(document);
-  std::vector<size_t> widths(rows[0].size());
-  for (const auto& row : rows)
+std::string table_text(const ReportTable& table) {
+  std::vector<size_t> widths(table.rows[0].size());
+  for (const auto& row : table.rows)
     for (size_t i = 0; i < row.size(); ++i) widths[i] = std::max(widths[i], width(row[i]));
-  std::string text;
-  for (const auto& row : rows) {
-    std::string line;
+  std::string text = table.title.empty() ? "" : "\n" + table.title + "\n";
+  for (const auto& row : table.rows) {
     for (size_t i = 0; i < row.size(); ++i) {
       const std::string room(widths[i] - width(row[i]), ' ');
-      line += i == 0 ? row[i] + room : "  " + room + row[i];
+      text += i > 0 ? "  " + room + row[i] : row[i] + room;
     }
-    text += line + "\n";
+    text += "\n";
   }
   return text;
 }
 
-std::string comparison_page(const json& document) {
-  std::string charts;
-  if (document["trained"].get<bool>()) {
-    charts += chart_svg(learning_chart(document, 0, "Learning, by time", "seconds of training"));
-    charts += chart_svg(learning_chart(document, 1, "Learning, by bytes read", "bytes"));
+std::string claims_text(const Comparison& comparison) {
+  const std::vector<Claim> claims = comparison_claims(comparison);
+  size_t longest = 0;
+  for (const Claim& claim : claims) longest = std::max(longest, width(claim.model));
+  std::string text = claims.empty() ? "" : "\nWhat is claimed, and what was measured here\n";
+  for (size_t i = 0; i < claims.size(); ++i) {
+    const Claim& claim = claims[i];
+    if (i == 0 || claims[i - 1].claim != claim.claim) text += claim.claim + "\n";
+    text += fmt::format("  {}{}  {:<13}  {}{}\n", claim.model, std::string(longest - width(claim.model), ' '),
+                        verdict_text(claim.verdict), claim.measured,
+                        claim.against.empty() ? "" : ", against " + claim.against);
   }
-  charts += chart_svg(
-      context_chart(document, "decode_bytes_per_second", "Writing, one byte at a time", "bytes per second"));
-  charts +=
-      chart_svg(context_chart(document, "prefill_bytes_per_second", "Reading a prompt", "bytes per second"));
-  charts += chart_svg(context_chart(document, "state_bytes", "State of one stream", "bytes"));
-  return fmt::format(
-      "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
-      "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<title>{0}</title>\n"
-      "<style>{1}</style>\n</head>\n<body>\n<h1>{0}</h1>\n<p>{2}</p>\n{3}<div class=\"charts\">\n{4}</div>\n"
-      "</body>\n</html>\n",
-      title_of(document), kStyle, escape_html(summary(document)), html_table(document), charts);
+  return text;
+}
+
+std::string budget_text(const json& conditions) {
+  if (conditions.contains("seconds"))
+    return duration_text(conditions["seconds"].get<double>()) + " of training";
+  const auto number = [&](const char* key) { return conditions[key].get<double>(); };
+  return fmt::format("{} steps ({})", conditions["steps"].dump(),
+                     bytes_text(number("steps") * number("batch") * number("context")));
+}
+
+}  // namespace
+
+bool is_reported(const ComparedModel& model) {
+  return model.trained() || model.status == ComparedModel::Status::kDiverged;
+}
+
+bool has_results(const Comparison& comparison) {
+  return std::any_of(comparison.models.begin(), comparison.models.end(), is_reported);
+}
+
+std::vector<ReportTable> comparison_tables(const Comparison& comparison) {
+  std::vector<ReportTable> tables{table_of_models(comparison)};
+  const bool any_context = std::any_of(comparison.models.begin(), comparison.models.end(),
+                                       [](const ComparedModel& model) { return !model.contexts.empty(); });
+  if (!any_context) return tables;
+  tables.push_back(table_of_contexts(comparison, "Reading a prompt, bytes per second",
+                                     [](const ContextMeasure& at) { return short_number(at.read); }));
+  tables.push_back(table_of_contexts(comparison, "Writing after it, bytes per second",
+                                     [](const ContextMeasure& at) { return short_number(at.write); }));
+  tables.push_back(
+      table_of_contexts(comparison, "State that a stream then holds",
+                        [](const ContextMeasure& at) { return bytes_text(double(at.state_bytes)); }));
+  return tables;
+}
+
+std::string comparison_text(const Comparison& comparison) {
+  std::string text;
+  for (const ReportTable& table : comparison_tables(comparison)) text += table_text(table);
+  return text + claims_text(comparison);
+}
+
+std::string comparison_summary(const Comparison& comparison) {
+  const json& conditions = comparison.conditions;
+  std::string text =
+      "Weights as they were made, or as they were in the folders named: nothing was trained but a few steps "
+      "for their speed.";
+  if (was_trained(comparison)) {
+    text = fmt::format(
+        "Each model read the same {} of text in the same order, in batches of {} windows of {} bytes, for "
+        "{}. Bits per byte are of {} that none of them learnt from; the time is that until a running mean of "
+        "the training loss was {} bits per byte.",
+        bytes_text(conditions["data_bytes"].get<double>()), conditions["batch"].dump(),
+        conditions["context"].dump(), budget_text(conditions),
+        bytes_text(conditions["valid_bytes"].get<double>()), bits(comparison.loss_in_question()));
+  }
+  return text +
+         fmt::format(
+             " Weights are those of the model, 4 bytes a parameter; the train peak is all that the process "
+             "held for the training: weights, gradients, the optimiser's moments and activations. Reading is "
+             "over a whole prompt from an empty state, writing one byte at a time after it; the state is "
+             "what one stream then holds beside the weights. Threads: {}; {}; {}.",
+             conditions["threads"].dump(), conditions["precision"].get<std::string>(),
+             conditions["cpu"].get<std::string>());
 }
 
 }  // namespace brood

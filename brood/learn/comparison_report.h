@@ -1,19 +1,31 @@
-// A comparison's document (comparison.h) as a table for a terminal and as a page for a browser.
+// A comparison (comparison.h) as tables for a terminal and as a page for a browser. Models that have not been
+// trained to their end are left out.
 #pragma once
 
-#include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
+#include "brood/learn/comparison.h"
+
 namespace brood {
 
-// One row a model, the same cells as in the page; the header comes first.
-std::vector<std::vector<std::string>> comparison_cells(const nlohmann::json& document);
+struct ReportTable {
+  std::string title;                           // empty for the first, which is about the models themselves
+  std::vector<std::vector<std::string>> rows;  // the first one heads the columns
+};
+std::vector<ReportTable> comparison_tables(const Comparison& comparison);
 
-// The cells in columns, a line each.
-std::string comparison_table(const nlohmann::json& document);
+// Tables and claims for a terminal.
+std::string comparison_text(const Comparison& comparison);
 
-// One HTML page that needs nothing but itself: the table, the courses of learning, the speeds and the states.
-std::string comparison_page(const nlohmann::json& document);
+// Whether there is anything to report.
+bool has_results(const Comparison& comparison);
+bool is_reported(const ComparedModel& model);
+
+// In words: what was done, and what the columns mean.
+std::string comparison_summary(const Comparison& comparison);
+
+// One HTML page that needs nothing but itself: tables, claims, courses of learning, speeds and states.
+std::string comparison_page(const Comparison& comparison);
 
 }  // namespace brood

@@ -7,6 +7,7 @@
 
 #include "brood/base/error.h"
 #include "brood/base/json.h"
+#include "brood/model/diverged.h"
 
 namespace brood {
 namespace {
@@ -66,10 +67,10 @@ void Trainer::step() {
   BROOD_ASSERT(asked > 0);
   const double nats = total_nats(loss) / asked;
   if (!std::isfinite(nats)) {
-    fail(
-        "train: the loss is not a number any more at step {}: a smaller --learning-rate or a longer --warmup "
-        "helps",
-        steps() + 1);
+    throw Diverged(
+        fmt::format("train: the loss is not a number any more at step {}: a smaller --learning-rate or a "
+                    "longer --warmup helps",
+                    steps() + 1));
   }
   tape_.backward(loss, 1.0f / float(asked));
 

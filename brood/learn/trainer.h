@@ -53,9 +53,9 @@ class Trainer {
   // scored where `valid` is empty or it was stopped).
   Score run(std::span<const uint8_t> valid, const TrainerEvents& events = {});
 
-  void step();  // one update. Throws Error when the loss is no longer a number
+  void step();  // one update. Throws Diverged when the loss is no longer a number
   Score validate(std::span<const uint8_t> valid, const std::function<bool()>& stop = {});
-  void save() const;  // to settings.directory. Throws Error
+  void save() const;  // to settings.directory. Throws Error as save_model does
 
   bool done() const;
   int64_t steps() const { return optimiser_.steps(); }

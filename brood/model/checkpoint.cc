@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "brood/base/json.h"
+#include "brood/model/diverged.h"
 
 namespace brood {
 
@@ -129,10 +130,10 @@ void check_finite(const std::string& path, const std::string& name, const Tensor
   uint32_t top = 0;  // its highest bit: the carry out of an exponent of ones
   for (const float x : numbers) top |= (std::bit_cast<uint32_t>(x) & kExponent) + 0x00800000u;
   if (top >> 31)
-    fail(
-        "saving {}: {} holds a NaN or an infinity; nothing was saved, and what an earlier save left is as it "
-        "was (a smaller --learning-rate helps)",
-        path, shown(name));
+    throw Diverged(
+        fmt::format("saving {}: {} holds a NaN or an infinity; nothing was saved, and what an earlier save "
+                    "left is as it was (a smaller --learning-rate helps)",
+                    path, shown(name)));
 }
 
 }  // namespace

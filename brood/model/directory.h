@@ -22,8 +22,8 @@ struct Progress {
 
 // Any of state, progress may be null; with progress the optimiser moments of the parameters are saved too.
 // Other files in the directory stay. Throws Error with what was being written and the system's reason (disk
-// full, no permission, another save under way), or which numbers are no longer finite; the old model is
-// intact.
+// full, no permission, another save under way); Diverged (diverged.h) with which numbers are no longer finite;
+// the old model is intact.
 void save_model(const std::string& directory, const Model& model, const State* state,
                 const Progress* progress, FileSystem& files = FileSystem::real());
 

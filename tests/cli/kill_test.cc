@@ -1,7 +1,6 @@
 // Ends at bad moments: what is on disk always opens and goes on.
 #include <fmt/format.h>
 
-#include <functional>
 #include <random>
 
 #include "tests/cli/program.h"
@@ -12,22 +11,6 @@ namespace {
 constexpr int kKills = 25;  // of each verb
 
 using Clock = std::chrono::steady_clock;
-
-constexpr double kLongestWait = 120;  // seconds; only something that hangs takes as long
-
-// Waits until it is so; how long that took, in seconds.
-double seconds_until(const std::function<bool()>& it_is_so) {
-  const auto begin = Clock::now();
-  for (;;) {
-    const double passed = std::chrono::duration<double>(Clock::now() - begin).count();
-    if (it_is_so()) return passed;
-    if (passed > kLongestWait) {
-      ADD_FAILURE() << "waited in vain";
-      return passed;
-    }
-    std::this_thread::sleep_for(std::chrono::milliseconds(5));
-  }
-}
 
 int64_t saved_steps(const std::string& model) {
   return run({"info", model, "--json"}).json().at("steps").get<int64_t>();

@@ -11,6 +11,7 @@
 #include <csignal>
 #include <filesystem>
 #include <fstream>
+#include <functional>
 #include <iterator>
 #include <nlohmann/json.hpp>
 #include <string>
@@ -118,6 +119,22 @@ class Process {
   Folder folder_;
   pid_t child_ = -1;
 };
+
+constexpr double kLongestWait = 120;  // seconds; only something that hangs takes as long
+
+// Waits until it is so; how long that took, in seconds.
+inline double seconds_until(const std::function<bool()>& it_is_so) {
+  const auto begin = std::chrono::steady_clock::now();
+  for (;;) {
+    const std::chrono::duration<double> passed = std::chrono::steady_clock::now() - begin;
+    if (it_is_so()) return passed.count();
+    if (passed.count() > kLongestWait) {
+      ADD_FAILURE() << "waited in vain";
+      return passed.count();
+    }
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  }
+}
 
 inline Result run(const std::vector<std::string>& arguments, const Surroundings& around = {}) {
   return Process(arguments, around).wait();

@@ -200,6 +200,33 @@ TEST_F(Verbs, TasksAreLearntAndTestedAtEveryLength) {
   EXPECT_EQ(same.code, 0) << same.err;
 }
 
+// What is not said again is not asked for.
+TEST_F(Verbs, TasksAreResumedByAPartOfWhatTheyWereBegunWith) {
+  const auto task = [&](const std::vector<std::string>& more) {
+    std::vector<std::string> words{
+        "tasks",   "delay", "--d-model",     "16", "--layers",         "2", "--batch", "2",
+        "--steps", "1",     "--test-length", "20", "--test-sequences", "1", "--save",  folder / "m"};
+    words.insert(words.end(), more.begin(), more.end());
+    return run(words);
+  };
+  // Its two parts read different defaults for one key, so they are kept as objects.
+  for (const char* begun : {R"({"feed": "swiglu", "d_state": 5, "expand": 3})",
+                            R"({"feed": "switch", "n_expert": 2, "d_state": 5, "expand": 3})",
+                            R"({"feed": {"type": "swiglu", "d_ff": 24}, "d_state": 5, "expand": 3})",
+                            R"({"mixer": ["mamba", "attention"], "n_head": 2, "d_state": 5, "expand": 3})"}) {
+    const Result made = task({"--with", begun, "--overwrite"});
+    ASSERT_EQ(made.code, 0) << made.err;
+    for (const char* part : {begun, R"({"d_state": 5})", R"({"expand": 3})", "{}"}) {
+      const Result resumed = task({"--with", part, "--resume"});
+      EXPECT_EQ(resumed.code, 0) << begun << " " << part << ": " << resumed.err;
+    }
+    EXPECT_EQ(task({"--resume"}).code, 0);
+    expect_refused(task({"--with", R"({"d_state": 6})", "--resume"}), "\"d_state\" 5, not 6");
+    expect_refused(task({"--with", R"({"feed": "relu2", "expand": 3})", "--resume"}), "\"feed\"");
+    expect_refused(task({"--with", R"({"n_state": 5})", "--resume"}), "\"n_state\" none, not 5");
+  }
+}
+
 TEST_F(Verbs, TasksEndWhenTheyAreGoodEnough) {
   std::vector<std::string> words{"tasks",         "delay", "--d-model",        "16",  "--layers", "1",
                                  "--batch",       "2",     "--steps",          "300", "--until",  "0.001",
@@ -209,80 +236,6 @@ TEST_F(Verbs, TasksEndWhenTheyAreGoodEnough) {
   EXPECT_EQ(json["steps"], 100) << "scores on the way without being asked for";
   words.insert(words.end(), {"--check-every", "0"});
   expect_refused(run(words), "--until");
-}
-
-TEST_F(Verbs, CompareLaysModelsSideBySide) {
-  const std::string attention = folder.write("attention.json", kTinyTransformer);
-  std::vector<std::string> words{"compare",
-                                 tiny,
-                                 attention,
-                                 tiny,
-                                 "--data",
-                                 text,
-                                 "--steps",
-                                 "6",
-                                 "--batch",
-                                 "2",
-                                 "--context",
-                                 "16",
-                                 "--contexts",
-                                 "40",
-                                 "20",
-                                 "--measure",
-                                 "0.01",
-                                 "--page",
-                                 folder / "page.html",
-                                 "--save",
-                                 folder / "race"};
-  const Result table = run(words);
-  ASSERT_EQ(table.code, 0) << table.err;
-  EXPECT_EQ(std::count(table.out.begin(), table.out.end(), '\n'), 4) << table.out;
-  EXPECT_NE(read_file(folder / "page.html").find("</html>"), std::string::npos);
-  expect_refused(run(words), "--resume");
-
-  words.insert(words.end(), {"--resume", "--json"});
-  const Result again = run(words);
-  ASSERT_EQ(again.code, 0) << again.err;
-  EXPECT_NE(again.err.find("finished before"), std::string::npos) << "nothing is trained twice";
-  const auto models = again.json().at("models");
-  ASSERT_EQ(models.size(), 3u);
-  EXPECT_EQ(models[1]["name"], "attention");
-  EXPECT_EQ(models[2]["name"], "tiny-2");
-  EXPECT_EQ(models[0]["bits_per_byte"], models[2]["bits_per_byte"]) << "the same model, the same bytes";
-  EXPECT_EQ(models[0]["contexts"][0]["context"], 20);
-  EXPECT_EQ(models[0]["bytes"], 6 * 2 * 16);
-  // The table shows the document's numbers.
-  for (const auto& model : models) {
-    EXPECT_NE(table.out.find(std::to_string(model["bits_per_byte"].get<double>()).substr(0, 4)),
-              std::string::npos)
-        << table.out;
-  }
-  words[words.size() - 2] = "--overwrite";
-  EXPECT_EQ(run(words).code, 0);
-  words[words.size() - 2] = "--resume";
-  words[9] = "3";  // another batch
-  expect_refused(run(words), "batch");
-}
-
-TEST_F(Verbs, CompareKeepsWhatIsFinishedWhenInterrupted) {
-  const std::string race = folder / "race";
-  Process compare({"compare", tiny, tiny, "--data", text, "--minutes", "0.05", "--contexts", "20",
-                   "--measure", "0.01", "--page", folder / "page.html", "--save", race, "--json"});
-  while (!std::filesystem::exists(race + "/comparison.json"))
-    std::this_thread::sleep_for(std::chrono::milliseconds(5));
-  compare.kill(SIGINT);  // the first is finished, the second has begun
-  const Result result = compare.wait();
-  EXPECT_EQ(result.code, 130) << result.err;
-  EXPECT_EQ(result.json().at("models").size(), 1u);
-  EXPECT_EQ(nlohmann::json::parse(read_file(race + "/comparison.json")).at("models").size(), 1u);
-}
-
-TEST_F(Verbs, CompareMeasuresSpeedsAlone) {
-  const auto json = run({"compare", tiny, "--speed-only", "--contexts", "50", "--measure", "0.01", "--page",
-                         folder / "page.html", "--json"})
-                        .json();
-  EXPECT_FALSE(json.at("trained").get<bool>());
-  EXPECT_GT(json["models"][0]["contexts"][0]["decode_bytes_per_second"].get<double>(), 0);
 }
 
 TEST_F(Verbs, TheSpringIsFound) {

@@ -2,16 +2,22 @@
 
 #include <gtest/gtest.h>
 
+#include <filesystem>
 #include <memory>
 #include <string>
 #include <vector>
 
-#include "brood/learn/comparison_report.h"
+#include "brood/base/error.h"
+#include "brood/learn/comparison_file.h"
 #include "brood/learn/speed.h"
 #include "brood/model/cost.h"
+#include "brood/model/directory.h"
+#include "tests/fixture/scratch_directory.h"
 
 namespace brood {
 namespace {
+
+using Status = ComparedModel::Status;
 
 const nlohmann::json kMamba = {{"architecture", "mamba"}, {"d_model", 16}, {"n_layer", 1}};
 const nlohmann::json kAttention = {
@@ -19,97 +25,206 @@ const nlohmann::json kAttention = {
 const nlohmann::json kNeurons = {
     {"architecture", "bdh"}, {"d_model", 16}, {"n_neuron", 64}, {"n_head", 2}, {"n_layer", 1}};
 
-std::vector<uint8_t> some_text(size_t n) {
-  std::vector<uint8_t> bytes(n);
-  for (size_t i = 0; i < n; ++i) bytes[i] = uint8_t("the stream goes on and never ends. "[i % 35]);
-  return bytes;
-}
+class Comparing : public testing::Test {
+ protected:
+  Comparing() {
+    for (size_t i = 0; i < 2000; ++i) bytes.push_back(uint8_t("the stream goes on and never ends. "[i % 35]));
+    settings.training.batch = 2;
+    settings.training.context = 16;
+    settings.training.schedule.total = 8;
+    settings.contexts = {32, 100};
+    settings.long_context = 0;
+    settings.seconds = 0.01;
+  }
 
-ComparisonSettings small() {
+  ComparedModel model_of(const nlohmann::json& config) const {
+    const std::string source = directory.write("model.json", config.dump());
+    return model_to_compare("model", source, *load_model(source, settings.training.seed).model);
+  }
+  void go_on(ComparedModel& model, const ComparisonEvents& events = {},
+             const std::string& folder = "") const {
+    const ComparisonTexts texts{std::span(bytes).first(1500), std::span(bytes).subspan(1500, valid_bytes)};
+    compare_one(model, folder, settings.train ? texts : ComparisonTexts{}, settings, events);
+  }
+  ComparedModel measured(const nlohmann::json& config) const {
+    ComparedModel model = model_of(config);
+    go_on(model);
+    return model;
+  }
+
+  ScratchDirectory directory;
+  std::vector<uint8_t> bytes;
+  size_t valid_bytes = 500;
   ComparisonSettings settings;
-  settings.training.batch = 2;
-  settings.training.context = 16;
-  settings.training.schedule.total = 8;
-  settings.contexts = {32, 100};
-  settings.seconds = 0.01;
-  return settings;
+};
+
+TEST_F(Comparing, MeasuresWhatItPromises) {
+  const auto model = measured(kMamba);
+  EXPECT_EQ(model.status, Status::kFinished);
+  EXPECT_EQ(model.steps, 8);
+  EXPECT_EQ(model.bytes, 8 * 2 * 16);
+  EXPECT_EQ(model.parameters, Model(kMamba).parameter_count());
+  EXPECT_EQ(model.weight_bytes(), 4 * model.parameters);
+  EXPECT_GT(*model.bits_per_byte, 1);
+  EXPECT_GT(*model.train_rate, 0);
+  EXPECT_FALSE(model.awake);
+  ASSERT_EQ(model.curve.size(), 8u);
+  EXPECT_EQ(model.curve.back().bytes, model.bytes);
+  ASSERT_EQ(model.contexts.size(), 2u);
+  for (const auto& at : model.contexts) {
+    EXPECT_GT(at.read, 0);
+    EXPECT_GT(at.write, 0);
+    EXPECT_EQ(at.state_bytes, Model(kMamba).state_bytes_per_stream()) << "the same at every context";
+  }
 }
 
-nlohmann::json measured(const nlohmann::json& config, const ComparisonSettings& settings,
-                        const ComparisonEvents& events = {}) {
-  const auto text = some_text(2000);
-  return compare_one(std::make_unique<Model>(config, 1), std::span(text).first(1500),
-                     std::span(text).subspan(1500), settings, events);
-}
-
-// A document as the program makes one.
-nlohmann::json document_of(nlohmann::json models, bool trained = true) {
-  int i = 0;
-  for (auto& model : models) model["name"] = fmt::format("m{}", ++i);
-  nlohmann::json document = {{"trained", trained},
-                             {"budget", "8 steps"},
-                             {"batch", 2},
-                             {"context", 16},
-                             {"threads", 1},
-                             {"cpu", "a <cpu>"},
-                             {"precision", "f32"},
-                             {"data_bytes", 1500},
-                             {"valid_bytes", 500},
-                             {"loss_bits_per_byte", nullptr},
-                             {"models", std::move(models)}};
-  add_time_to_loss(document);
-  return document;
-}
-
-TEST(Comparison, MeasuresWhatItPromises) {
-  const auto model = measured(kMamba, small());
-  EXPECT_EQ(model["steps"], 8);
-  EXPECT_EQ(model["bytes"], 8 * 2 * 16);
-  EXPECT_EQ(model["parameters"], Model(kMamba).parameter_count());
-  EXPECT_GT(model["bits_per_byte"].get<double>(), 1);
-  EXPECT_GT(model["train_bytes_per_second"].get<double>(), 0);
-  EXPECT_TRUE(model["awake"].is_null());
-  ASSERT_EQ(model["curve"].size(), 8u);
-  EXPECT_EQ(model["curve"].back()[1], model["bytes"]);
-  ASSERT_EQ(model["contexts"].size(), 2u);
-  for (const auto& at : model["contexts"]) {
-    EXPECT_GT(at["prefill_bytes_per_second"].get<double>(), 0);
-    EXPECT_GT(at["decode_bytes_per_second"].get<double>(), 0);
-    EXPECT_EQ(at["state_bytes"], Model(kMamba).state_bytes_per_stream()) << "the same at every context";
+// Gradients and two moments are as large as the weights, which are held as well.
+TEST_F(Comparing, ThePeakHoldsWeightsGradientsAndMoments) {
+  settings.contexts.clear();
+  for (const bool train : {true, false}) {
+    settings.train = train;
+    const auto model = measured({{"architecture", "mamba"}, {"d_model", 256}, {"n_layer", 4}});
+    if (!model.peak_memory) GTEST_SKIP() << "this system does not say";
+    EXPECT_GT(*model.peak_memory, 3 * model.weight_bytes());
   }
 }
 
 // Equal models, read in equal order, learn the same to the bit.
-TEST(Comparison, TheOrderOfTheDataIsTheSameForAll) {
-  auto settings = small();
+TEST_F(Comparing, TheOrderOfTheDataIsTheSameForAll) {
   settings.contexts.clear();
-  const auto first = measured(kMamba, settings), other = measured(kAttention, settings),
-             again = measured(kMamba, settings);
-  EXPECT_EQ(first["bits_per_byte"], again["bits_per_byte"]);
-  EXPECT_NE(first["bits_per_byte"], other["bits_per_byte"]);
-  for (size_t i = 0; i < 8; ++i) EXPECT_EQ(first["curve"][i][2], again["curve"][i][2]);
+  const auto first = measured(kMamba), other = measured(kAttention), again = measured(kMamba);
+  EXPECT_EQ(first.bits_per_byte, again.bits_per_byte);
+  EXPECT_NE(first.bits_per_byte, other.bits_per_byte);
+  for (size_t i = 0; i < 8; ++i) EXPECT_EQ(first.curve[i].bits, again.curve[i].bits);
 }
 
-TEST(Comparison, ACacheGrowsWithTheContext) {
-  const auto contexts = measured(kAttention, small())["contexts"];
-  EXPECT_GT(contexts[1]["state_bytes"].get<int64_t>(), 2 * contexts[0]["state_bytes"].get<int64_t>());
-  const auto awake = measured(kNeurons, small())["awake"];
-  EXPECT_GT(awake.get<double>(), 0.05);
-  EXPECT_LT(awake.get<double>(), 0.95);
+TEST_F(Comparing, ACacheGrowsWithTheContext) {
+  const auto contexts = measured(kAttention).contexts;
+  EXPECT_GT(contexts[1].state_bytes, 2 * contexts[0].state_bytes);
+  const auto awake = measured(kNeurons).awake;
+  EXPECT_GT(*awake, 0.05);
+  EXPECT_LT(*awake, 0.95);
 }
 
-TEST(Comparison, SpeedsAloneNeedNoText) {
-  auto settings = small();
+TEST_F(Comparing, OnlyWhatDoesNotGrowReadsTheLongContext) {
+  settings.long_context = 400;
+  EXPECT_EQ(measured(kMamba).contexts.back().context, 400);
+  EXPECT_EQ(measured(kAttention).contexts.back().context, 100) << "its cache grows";
+  auto narrow = kAttention;
+  narrow["window"] = 64;
+  EXPECT_EQ(measured(narrow).contexts.back().context, 400) << "its cache is full";
+  settings.contexts.clear();
+  EXPECT_EQ(measured(kMamba).contexts.size(), 1u);
+}
+
+TEST_F(Comparing, SpeedsAloneNeedNoText) {
   settings.train = false;
-  const auto model = compare_one(std::make_unique<Model>(kMamba, 1), {}, {}, settings);
-  EXPECT_TRUE(model["bits_per_byte"].is_null());
-  EXPECT_GT(model["train_bytes_per_second"].get<double>(), 0);
-  EXPECT_EQ(model["contexts"].size(), 2u);
+  const auto model = measured(kMamba);
+  EXPECT_EQ(model.status, Status::kFinished);
+  EXPECT_FALSE(model.bits_per_byte);
+  EXPECT_GT(*model.train_rate, 0);
+  EXPECT_EQ(model.contexts.size(), 2u);
 }
 
-TEST(Comparison, GivesNothingWhenStopped) {
-  int asked = 0;
-  EXPECT_TRUE(measured(kMamba, small(), {.stop = [&] { return ++asked > 3; }, .progress = {}}).is_null());
+// Stopped again and again, wherever it asks, it still comes to the same, and nothing is done twice.
+TEST_F(Comparing, StoppedAnywhereItGoesOnAsIfItHadNotBeen) {
+  settings.training.schedule.total = 40;
+  settings.seconds = 1e-9;
+  valid_bytes = 100;
+  const auto whole = measured(kMamba);
+  // Less would not last from one thing that is kept to the next.
+  for (int patience = 9; patience < 45; patience += 4) {
+    ComparedModel model = model_of(kMamba);
+    const std::string folder = directory / fmt::format("kept{}", patience);
+    Comparison kept;
+    int runs = 0;
+    for (; model.status != Status::kFinished; ++runs) {
+      ASSERT_LT(runs, 100) << "it makes no way";
+      const Status before = model.status;
+      int asked = 0;
+      go_on(model,
+            {.stop = [&] { return ++asked > patience; },
+             .progress = {},
+             .keep = [&] { EXPECT_GE(model.status, before); }},
+            folder);
+      // Through the file, as the program does it.
+      kept.conditions = nlohmann::json::object();
+      kept.models = {model};
+      const auto document = comparison_json(kept);
+      kept.models = {model_of(kMamba)};
+      go_on_from(kept, document, folder);
+      model = kept.models[0];
+    }
+    EXPECT_GT(runs, 1);
+    EXPECT_EQ(model.bits_per_byte, whole.bits_per_byte);
+    EXPECT_EQ(model.steps, whole.steps);
+    ASSERT_EQ(model.curve.size(), whole.curve.size());
+    for (size_t i = 0; i < whole.curve.size(); ++i) {
+      EXPECT_EQ(model.curve[i].bytes, whole.curve[i].bytes);
+      EXPECT_EQ(model.curve[i].bits, whole.curve[i].bits);
+    }
+    EXPECT_EQ(model.contexts.size(), whole.contexts.size());
+  }
+}
+
+TEST_F(Comparing, ATrainingIsKeptBeforeTheMeasuring) {
+  ComparedModel model = model_of(kMamba);
+  const std::string folder = directory / "kept";
+  go_on(model, {.stop = [&] { return model.status == Status::kTrained; }, .progress = {}, .keep = {}},
+        folder);
+  EXPECT_EQ(model.status, Status::kTrained);
+  EXPECT_TRUE(model.bits_per_byte);
+  EXPECT_TRUE(model.contexts.empty());
+  const auto loaded = load_model(folder);
+  EXPECT_EQ(loaded.progress->steps, 8);
+  // Another model in its place is not measured in its name.
+  save_model(folder, *load_model(model.source, 1).model, nullptr, nullptr);
+  EXPECT_THROW(go_on(model, {}, folder), Error);
+}
+
+TEST_F(Comparing, OneThatDivergesIsRecorded) {
+  settings.training.schedule = {Schedule::Shape::kConstant, 1e37, 1, 0, 8};
+  for (const std::string& folder : {std::string(), directory / "kept"}) {
+    ComparedModel model = model_of(kMamba);
+    bool kept = false;
+    go_on(model, {.stop = {}, .progress = {}, .keep = [&] { kept = model.status == Status::kDiverged; }},
+          folder);
+    EXPECT_EQ(model.status, Status::kDiverged);
+    EXPECT_TRUE(kept);
+    EXPECT_GE(model.diverged_at, 2);
+    EXPECT_LE(model.diverged_at, 8);
+    EXPECT_FALSE(model.bits_per_byte);
+    go_on(model, {}, folder);
+    EXPECT_EQ(model.status, Status::kDiverged) << "nothing is tried again";
+  }
+}
+
+TEST_F(Comparing, ACurveStaysShort) {
+  settings.contexts.clear();
+  settings.training.batch = settings.training.context = 1;
+  settings.training.schedule.total = 1003;
+  const auto curve = measured(kMamba).curve;
+  EXPECT_GT(curve.size(), 150u);
+  EXPECT_LE(curve.size(), 401u);
+  EXPECT_EQ(curve.back().bytes, 1003);
+  for (size_t i = 0; i + 1 < curve.size(); ++i) EXPECT_EQ(curve[i].bytes, curve[0].bytes * int64_t(i + 1));
+}
+
+TEST(ComparisonNames, AreDistinctFileNamesThatSayWhatIsMeant) {
+  using Names = std::vector<std::string>;
+  const auto names = [](const Names& sources) { return comparison_names(sources); };
+  EXPECT_EQ(names({"mamba-s", "transformer-s"}), (Names{"mamba-s", "transformer-s"}));
+  EXPECT_EQ(names({"a/", "m.v1", "x.json", "y/z.v2.json"}), (Names{"a", "m.v1", "x", "z.v2"}));
+  EXPECT_EQ(names({"a/m.json", "b/m.json", "c"}), (Names{"a-m", "b-m", "c"}));
+  EXPECT_EQ(names({"x/a/m", "y/a/m"}), (Names{"x-a-m", "y-a-m"}));
+  EXPECT_EQ(names({"m", "m", "m-2"}), (Names{"m", "m-3", "m-2"}));
+  EXPECT_EQ(names({"a/m", "b/m", "a/m"}), (Names{"a-m", "b-m", "a-m-2"}));
+  EXPECT_EQ(names({"/"}), (Names{"model"}));
+  EXPECT_NE(names({"comparison.json.json"})[0], "comparison.json");
+  const std::string here = std::filesystem::current_path().filename().string();
+  EXPECT_EQ(names({"."})[0], here);
+  EXPECT_EQ(names({"a/.."})[0], here);
+  EXPECT_EQ(names({".."})[0], std::filesystem::current_path().parent_path().filename().string());
 }
 
 TEST(Windows, OnlyThoseThatStandForThePastGrow) {
@@ -142,65 +257,6 @@ TEST(HeldState, OfACacheIsWhatItsWindowSees) {
   constexpr int64_t kRow = 2 * 8 * 4;  // a key and a value of 8 numbers
   EXPECT_EQ(held_state_bytes(model, 30) - held_state_bytes(model, 20), 10 * kRow);
   EXPECT_EQ(held_state_bytes(model, 100), held_state_bytes(model, 1000));
-}
-
-TEST(TimeToLoss, IsToldForTheWorstUnlessAnotherIsAsked) {
-  nlohmann::json document = {{"loss_bits_per_byte", nullptr},
-                             {"models",
-                              {{{"curve", {{1.0, 10, 5.0}, {2.0, 20, 3.0}, {3.0, 30, 2.0}}}},
-                               {{"curve", {{1.5, 10, 4.0}, {2.5, 20, 3.5}, {3.5, 30, 3.0}}}},
-                               {{"curve", nlohmann::json::array()}}}}};
-  add_time_to_loss(document);
-  EXPECT_EQ(document["loss_bits_per_byte"], 3.0);
-  EXPECT_EQ(document["models"][0]["seconds_to_loss"], 2.0);
-  EXPECT_EQ(document["models"][1]["seconds_to_loss"], 3.5);
-  EXPECT_TRUE(document["models"][2]["seconds_to_loss"].is_null());
-  document["loss_bits_per_byte"] = 2.5;
-  add_time_to_loss(document);
-  EXPECT_EQ(document["models"][0]["seconds_to_loss"], 3.0);
-  EXPECT_TRUE(document["models"][1]["seconds_to_loss"].is_null());
-}
-
-// The page holds every cell of the table, closes what it opens, and loads nothing.
-TEST(Report, TableAndPageSayTheSame) {
-  const auto document = document_of({measured(kMamba, small()), measured(kNeurons, small())});
-  const auto cells = comparison_cells(document);
-  ASSERT_EQ(cells.size(), 3u);
-  EXPECT_EQ(cells[1][0], "m1");
-  EXPECT_EQ(cells[1][2], fmt::format("{:.3f}", document["models"][0]["bits_per_byte"].get<double>()));
-  const std::string table = comparison_table(document), page = comparison_page(document);
-  EXPECT_EQ(std::count(table.begin(), table.end(), '\n'), 3);
-  for (const auto& row : cells) {
-    EXPECT_EQ(row.size(), cells[0].size());
-    for (const auto& cell : row) {
-      EXPECT_NE(table.find(cell), std::string::npos) << cell;
-      EXPECT_NE(page.find(cell), std::string::npos) << cell;
-    }
-  }
-  const auto count = [&](const std::string& what) {
-    size_t n = 0;
-    for (size_t at = page.find(what); at != std::string::npos; at = page.find(what, at + 1)) ++n;
-    return n;
-  };
-  EXPECT_EQ(count("<svg "), 5u);
-  for (const std::string tag : {"svg", "table", "tr", "td", "th", "g", "p", "div", "style", "body", "html"}) {
-    EXPECT_EQ(count(fmt::format("<{}>", tag)) + count(fmt::format("<{} ", tag)),
-              count(fmt::format("</{}>", tag)))
-        << tag;
-  }
-  EXPECT_EQ(count("<polyline"), 10u);
-  for (const char* outside : {"http", "src=", "<script", "@import", "url("})
-    EXPECT_EQ(count(outside), 0u) << outside;
-  EXPECT_NE(page.find("a &lt;cpu&gt;"), std::string::npos);
-}
-
-TEST(Report, WithoutTrainingThereIsNoLearningToShow) {
-  auto settings = small();
-  settings.train = false;
-  const auto document =
-      document_of({compare_one(std::make_unique<Model>(kMamba, 1), {}, {}, settings)}, false);
-  EXPECT_EQ(comparison_table(document).find("bits"), std::string::npos);
-  EXPECT_EQ(comparison_page(document).find("Learning"), std::string::npos);
 }
 
 }  // namespace
