@@ -100,37 +100,53 @@ std::string start_folder(const Options& options) {
   return from_model ? options.model : "";
 }
 
+// Whether a configuration that is written out says at least what `said` does: parts may be named by their type
+// alone, or with some of their keys.
+bool says(const nlohmann::json& kept, const nlohmann::json& said) {
+  if (kept.is_object() && said.is_string()) return kept.value("type", "") == said;
+  if (kept.is_object() && said.is_object()) {
+    return std::all_of(said.items().begin(), said.items().end(), [&](const auto& item) {
+      return kept.contains(item.key()) && says(kept[item.key()], item.value());
+    });
+  }
+  if (kept.is_array() && said.is_array())
+    return std::equal(kept.begin(), kept.end(), said.begin(), said.end(), says);
+  return kept == said;
+}
+
+// What stands under a key, or, where it does not, in the parts that are written down as objects.
+nlohmann::json kept_value(const nlohmann::json& kept, const std::string& key) {
+  if (kept.contains(key)) return kept[key];
+  for (const char* parts : {"mixer", "feed"}) {
+    const nlohmann::json part = kept.value(parts, nlohmann::json());
+    const nlohmann::json list = part.is_array() ? part : nlohmann::json::array({part});
+    for (const nlohmann::json& one : list)
+      if (one.is_object() && one.contains(key)) return one[key];
+  }
+  return {};
+}
+
 // What a model that is resumed has must be what the command line says of it, as far as it says anything.
 void check_resumed(const Options& options, const nlohmann::json& kept) {
-  const auto same = [&](const std::string& key, const nlohmann::json& asked) {
-    const nlohmann::json has = kept.value(key, nlohmann::json());
-    if (has != asked) {
+  nlohmann::json said = nlohmann::json::object();
+  if (is_folder(options.model)) {
+    said = load_model(options.model).model->config();
+  } else if (!options.model.empty()) {
+    said = load_config(options.model);
+  }
+  said.update(changes(options));
+  if (options.mixer) said["mixer"] = *options.mixer;
+  if (options.d_model) said["d_model"] = *options.d_model;
+  if (options.n_layer) said["n_layer"] = *options.n_layer;
+  for (const auto& [key, value] : said.items()) {
+    const nlohmann::json has = kept_value(kept, key);
+    if (!says(has, value)) {
       fail(
           "tasks: the model to resume in {} has \"{}\" {}, not {}; give the same, or start over with "
           "--overwrite",
-          options.training.trainer.directory, key, shown(has), shown(asked));
+          options.training.trainer.directory, key, has.is_null() ? "none" : shown(has), shown(value));
     }
-  };
-  // A mixer may be kept as an object, which says more than its name.
-  nlohmann::json mixer = kept.value("mixer", nlohmann::json());
-  if (mixer.is_object()) mixer = mixer.value("type", nlohmann::json());
-  if (options.mixer && mixer != *options.mixer) same("mixer", *options.mixer);
-  if (options.d_model) same("d_model", *options.d_model);
-  if (options.n_layer) same("n_layer", *options.n_layer);
-  nlohmann::json asked = kept;
-  if (is_folder(options.model)) {
-    asked = load_model(options.model).model->config();
-  } else if (!options.model.empty()) {
-    asked = Model(configuration(options)).config();
-  } else if (!options.with.empty()) {
-    if (kept.value("architecture", "") == "stack") {  // the other keys are the mixer's
-      asked = {{"architecture", "stack"}, {"mixer", mixer}};
-      for (const char* key : {"d_model", "n_layer", "vocab_size"}) asked[key] = kept.at(key);
-    }
-    asked.update(changes(options));
-    asked = Model(asked).config();
   }
-  for (const auto& [key, value] : asked.items()) same(key, value);
 }
 
 std::string percent(double share) { return fmt::format("{:.2f} %", 100 * share); }
