@@ -38,6 +38,8 @@ constexpr Verb kVerbs[] = {
     {"speed", "tokens per second, beside this machine's limit", define_speed},
     {"state", "what a model remembers, as a file: save, load, fork, diff, size", define_state},
     {"merge", "one model out of several", define_merge},
+    {"pack", "compress a file without loss, by learning it", define_pack},
+    {"unpack", "the file again", define_unpack},
     {"info", "what a model is, and what this machine runs it with", define_info},
 };
 

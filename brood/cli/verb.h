@@ -34,6 +34,8 @@ Action define_speed(CLI::App& app, const Common& common);
 Action define_tasks(CLI::App& app, const Common& common);
 Action define_merge(CLI::App& app, const Common& common);
 Action define_state(CLI::App& app, const Common& common);
+Action define_pack(CLI::App& app, const Common& common);
+Action define_unpack(CLI::App& app, const Common& common);
 Action define_info(CLI::App& app, const Common& common);
 
 constexpr int kUserError = 2;  // exit code

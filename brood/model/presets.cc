@@ -10,6 +10,8 @@ const std::vector<Preset>& presets() {
        R"({"architecture": "bdh", "d_model": 256, "n_neuron": 32768, "n_head": 4, "n_layer": 6, "dropout": 0.1})"},
       {"gated_deltanet-s", "Gated DeltaNet, 0.5 M parameters, bytes",
        R"({"architecture": "gated_deltanet", "d_model": 96, "n_layer": 4, "n_head": 3, "allow_neg_eigval": true})"},
+      {"mamba-xs", "Mamba-1, 0.08 M parameters, bytes: the network that packs",
+       R"({"architecture": "mamba", "d_model": 64, "n_layer": 2})"},
       {"mamba-s", "Mamba-1, 0.5 M parameters, bytes: a first model for a stream",
        R"({"architecture": "mamba", "d_model": 128, "n_layer": 4})"},
       {"mamba-1m", "Mamba-1, 1.1 M parameters, bytes",

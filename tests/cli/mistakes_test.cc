@@ -10,8 +10,8 @@ namespace brood::test {
 namespace {
 
 TEST(Help, EveryVerbTeachesByExample) {
-  for (const char* verb :
-       {"live", "train", "eval", "talk", "compare", "tasks", "state", "merge", "speed", "info"}) {
+  for (const char* verb : {"live", "train", "eval", "talk", "compare", "tasks", "state", "merge", "speed",
+                           "pack", "unpack", "info"}) {
     const Result result = run({verb, "--help"});
     EXPECT_EQ(result.code, 0);
     EXPECT_NE(result.out.find("Examples:\n  brood " + std::string(verb)), std::string::npos) << result.out;
