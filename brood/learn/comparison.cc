@@ -20,10 +20,12 @@ using Clock = std::chrono::steady_clock;
 using Status = ComparedModel::Status;
 
 constexpr int kRepeats = 5;
-constexpr int64_t kWrittenAfter = 1024;    // room in a cache for what is written after the longest context
 constexpr int64_t kChanceBytes = 1 << 16;  // read where there is no text
 
 double since(Clock::time_point begin) { return std::chrono::duration<double>(Clock::now() - begin).count(); }
+
+// How many bytes may be written after a context before it counts as longer.
+int64_t written_after(int64_t context) { return std::max<int64_t>(context / 8, 16); }
 
 // Reads one stream of bytes that never ends: a text over and over.
 class Reader {
@@ -69,14 +71,26 @@ double read_rate(Reader& reader, int64_t context, double seconds, const std::fun
   return median(rates);
 }
 
-double write_rate(Reader& reader, double seconds, const std::function<bool()>& stop) {
+// After a prompt of `context` bytes; when so many have been written that it is no longer of about that length,
+// it is read again, off the clock.
+double write_rate(Reader& reader, int64_t context, double seconds, const std::function<bool()>& stop) {
   std::vector<double> rates;
+  int64_t written = 0;
   for (int repeat = 0; repeat < kRepeats && !stop(); ++repeat) {
-    const auto begin = Clock::now();
+    double spent = 0;
     int64_t bytes = 0;
-    do reader.step(1), ++bytes;
-    while (since(begin) < seconds / kRepeats);
-    rates.push_back(double(bytes) / since(begin));
+    while (spent < seconds / kRepeats) {
+      if (written == written_after(context)) {
+        reader.restart();
+        reader.read(context, stop);
+        written = 0;
+      }
+      const auto begin = Clock::now();
+      reader.step(1);
+      spent += since(begin);
+      ++bytes, ++written;
+    }
+    rates.push_back(double(bytes) / spent);
   }
   return median(rates);
 }
@@ -102,15 +116,17 @@ std::vector<uint8_t> chance_bytes(uint64_t seed) {
 bool measure(ComparedModel& result, std::unique_ptr<Model> model, std::span<const uint8_t> text,
              const ComparisonSettings& settings, const ComparisonEvents& events) {
   const auto stop = [&] { return events.stop && events.stop(); };
-  if (!settings.contexts.empty())
-    model = with_wide_windows(std::move(model), kWholePast, settings.contexts.back() + kWrittenAfter);
+  if (!settings.contexts.empty()) {
+    const int64_t longest = settings.contexts.back();
+    model = with_wide_windows(std::move(model), kWholePast, longest + written_after(longest));
+  }
   const std::vector<int64_t> contexts = contexts_for(*model, settings);
   Reader reader(*model, text, settings.training.precision);
   for (size_t i = result.contexts.size(); i < contexts.size(); ++i) {
     const int64_t context = contexts[i];
     if (events.progress) events.progress(fmt::format("reading {} bytes, and writing after them", context));
     const double read = read_rate(reader, context, settings.seconds, stop);
-    const double write = write_rate(reader, settings.seconds, stop);
+    const double write = write_rate(reader, context, settings.seconds, stop);
     if (stop()) return false;
     result.contexts.push_back({context, read, write, held_state_bytes(*model, context)});
     if (reader.activity().samples > 0) result.awake = awake(reader.activity()).active;
