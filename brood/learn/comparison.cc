@@ -33,7 +33,11 @@ class Reader {
   Reader(Model& model, std::span<const uint8_t> text, Precision precision)
       : model_(model), text_(text), precision_(precision), state_(model.make_state(1)) {}
 
-  void restart() { state_.reset(); }
+  void restart() {
+    state_.reset();
+    read_ = 0;
+  }
+  int64_t position() const { return read_; }  // bytes since it was started
   void read(int64_t bytes, const std::function<bool()>& stop) {
     const int64_t chunk = reading_chunk(model_);
     for (int64_t left = bytes; left > 0 && !stop(); left -= chunk) step(std::min(left, chunk));
@@ -43,6 +47,7 @@ class Reader {
     for (int32_t& token : tokens_) token = text_[at_++ % text_.size()];
     tape_.start(false, precision_);
     model_.forward(tape_, state_, tokens_, 1, T, {.last_only = true, .activity = &activity_});
+    read_ += T;
   }
   const Activity& activity() const { return activity_; }
 
@@ -55,6 +60,7 @@ class Reader {
   Activity activity_;
   std::vector<int32_t> tokens_;
   size_t at_ = 0;
+  int64_t read_ = 0;
 };
 
 // Prompts of `context` bytes from a zero state, as many as fit into `seconds`, one at least; leaves the reader
@@ -115,7 +121,6 @@ std::vector<uint8_t> chance_bytes(uint64_t seed) {
 // False when it was stopped.
 bool measure(ComparedModel& result, std::unique_ptr<Model> model, std::span<const uint8_t> text,
              const ComparisonSettings& settings, const ComparisonEvents& events) {
-  const auto stop = [&] { return events.stop && events.stop(); };
   if (!settings.contexts.empty()) {
     const int64_t longest = settings.contexts.back();
     model = with_wide_windows(std::move(model), kWholePast, longest + written_after(longest));
@@ -124,7 +129,11 @@ bool measure(ComparedModel& result, std::unique_ptr<Model> model, std::span<cons
   Reader reader(*model, text, settings.training.precision);
   for (size_t i = result.contexts.size(); i < contexts.size(); ++i) {
     const int64_t context = contexts[i];
-    if (events.progress) events.progress(fmt::format("reading {} bytes, and writing after them", context));
+    const auto stop = [&] {
+      if (events.progress)
+        events.progress(fmt::format("{} of {} bytes read, then writing", reader.position(), context));
+      return events.stop && events.stop();
+    };
     const double read = read_rate(reader, context, settings.seconds, stop);
     const double write = write_rate(reader, context, settings.seconds, stop);
     if (stop()) return false;
