@@ -112,10 +112,13 @@ void ContextMemory::begin_byte(const Past& past) {
   context(word_, last8 & 255);
   context(word_, word_before_);
   context(word_, uint64_t(word_before_) << 20 ^ word_before_that_);
+  context(word_, uint64_t(word_before_that_) << 8);
   context(word_before_, last8 & 255);
   context(last8 & 0xff00);
   context(last8 & 0xffff00);
   context(last8 & 0xff00ff);
+  context(last8 & 0xf0f0f0f0f0ff);
+  context(kinds_ & 0xffff, last8 & 255);
   context(above, last8 & 255);
   context(column, above);
   BROOD_ASSERT(i == kContexts);

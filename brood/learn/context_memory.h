@@ -29,7 +29,7 @@ class ContextMemory : public BitSource {
   uint32_t situation() const { return kinds_ & 255; }  // kinds of the last four bytes
 
  private:
-  static constexpr int kContexts = 16;
+  static constexpr int kContexts = 19;
   static constexpr int kPerContext = 3;
   static constexpr int kOrders = 6;
   struct alignas(16) Line {
@@ -51,7 +51,7 @@ class ContextMemory : public BitSource {
   std::array<Line*, kContexts> chosen_{};
   std::vector<AdaptiveMap> meanings_;  // of a history, for each context
   int longest_ = 0;
-  uint32_t word_ = 0, word_before_ = 0, word_before_that_ = 0, kinds_ = 0, spacing_ = 0;
+  uint32_t word_ = 0, word_before_ = 0, word_before_that_ = 0, kinds_ = 0;
   uint64_t line_start_ = 0, line_before_ = 0;
 };
 

@@ -76,8 +76,11 @@ void AdaptiveMap::learn(int bit) {
 }
 
 Refinement::Refinement(size_t size, float rate) : curves_(size * kPoints), rate_(rate) {
-  for (size_t i = 0; i < curves_.size(); ++i)
-    curves_[i] = squash((float(i % kPoints) - float(kPoints / 2)) * (2 * kMostStretch / (kPoints - 1)));
+  std::array<float, kPoints> unchanged;
+  for (int i = 0; i < kPoints; ++i)
+    unchanged[size_t(i)] = squash(float(i - kPoints / 2) * (2 * kMostStretch / (kPoints - 1)));
+  for (size_t i = 0; i < curves_.size(); i += kPoints)
+    std::copy(unchanged.begin(), unchanged.end(), curves_.begin() + int64_t(i));
 }
 
 float Refinement::p(float stretched, size_t situation) {

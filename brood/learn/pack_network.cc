@@ -42,7 +42,7 @@ uint64_t fingerprint(const Model& model, int64_t updates) {
 LiveSettings packing_settings() {
   LiveSettings settings;
   settings.chunk = 16;
-  settings.optimiser.learning_rate = 4e-3;
+  settings.optimiser.learning_rate = 2e-3;
   settings.rehearsals = 0;
   return settings;
 }
