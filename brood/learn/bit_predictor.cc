@@ -9,6 +9,7 @@ namespace {
 
 constexpr int kLong = 12, kShort = 5;
 constexpr std::array<int, 6> kGates = {256, 256, 16 * 8, 7 * 8, 256, 256 * 3};
+constexpr float kRefinementRate = 0.02f;
 constexpr float kLeastP = 1.0f / 65536;
 
 }  // namespace
@@ -19,9 +20,9 @@ BitPredictor::BitPredictor(int log2_memory, bool network)
       long_match_(kLong, std::max(10, log2_memory - 6)),
       short_match_(kShort, std::max(10, log2_memory - 6)),
       has_network_(network),
+      refined_(size_t(1) << std::clamp(log2_memory - 8, 8, 16)),
       mixer_(contexts_.inputs() + 4 + (network ? 2 : 0) + 1, kGates, 256) {
-  refinements_.emplace_back(65536, 0.02f);
-  refinements_.emplace_back(65536, 0.02f);
+  for (int i = 0; i < 2; ++i) refinements_.emplace_back(refined_, kRefinementRate);
   if (network) network_.resize(512);
 }
 
@@ -58,8 +59,10 @@ float BitPredictor::p() {
   const float mixed = mixer_.p(gates, int(partial));
   const float s = mixer_.stretched();
   const uint32_t hash2 = (uint32_t(past_.last8() & 0xffff) * 0x9e3779b1u ^ partial * 0x85ebca6bu) >> 16;
-  const float p1 = refinements_[0].p(s, last * 256 + partial);
-  const float p2 = refinements_[1].p(s, expected >= 0 ? uint32_t(expected) * 256 + partial : hash2);
+  const uint32_t after_last = last * 256 + partial;
+  const uint32_t after_expected = expected >= 0 ? uint32_t(expected) * 256 + partial : hash2;
+  const float p1 = refinements_[0].p(s, after_last % refined_);
+  const float p2 = refinements_[1].p(s, after_expected % refined_);
   return std::clamp(mixed * 0.3f + p1 * 0.3f + p2 * 0.4f, kLeastP, 1 - kLeastP);
 }
 

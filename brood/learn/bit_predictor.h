@@ -28,6 +28,7 @@ class BitPredictor {
   MatchMemory long_match_, short_match_;
   std::vector<float> network_;  // a tree of sums: node 1 is the root, node n has children 2n and 2n + 1
   bool has_network_;
+  size_t refined_;  // situations of each refinement
   GatedMixer mixer_;
   std::vector<Refinement> refinements_;
 };
