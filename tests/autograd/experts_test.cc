@@ -8,9 +8,9 @@
 #include <cstring>
 #include <vector>
 
-#include "brood/base/threads.h"
 #include "brood/learn/riding.h"
 #include "tests/autograd/inputs.h"
+#include "tests/kernels/compare.h"
 #include "tests/reference/routing.h"
 
 namespace brood {
@@ -210,23 +210,24 @@ TEST(Experts, GradientsOfTheLossesOfRouting) {
   }
 }
 
+// Many rows in blocks; few rows and one, whose products are shared out; with learning and, one row being taken
+// another way there, without.
 TEST(Experts, ThreadsDoNotChangeABit) {
-  const int before = ThreadPool::instance().size();
-  const Routing routing{.n_expert = 6, .top_k = 2, .renormalise = true};
-  std::vector<std::vector<float>> results;
-  for (int threads : {1, 2, 3}) {
-    ThreadPool::instance().resize(threads);
-    Net net(700, routing, true, 96, 128, 1e-3f);
-    Tape tape;
-    tape.start(true);
-    const Var y = net.forward(tape);
-    std::vector<float> all(y.value(), y.value() + y.size());
-    tape.backward(weigh(tape, y, 3));
-    for (Parameter& p : net.store.all()) all.insert(all.end(), p.gradient.f32(), p.gradient.f32() + p.size());
-    results.push_back(all);
-  }
-  ThreadPool::instance().resize(before);
-  for (const auto& r : results) EXPECT_EQ(results[0], r);
+  for (const int64_t rows : {1, 3, 700})
+    for (const Precision precision : {Precision::kF32, Precision::kBf16})
+      for (const bool recording : {true, false}) {
+        SCOPED_TRACE(::testing::Message() << rows << " rows, bf16 " << (precision == Precision::kBf16)
+                                          << ", recording " << recording);
+        expect_same_for_threads([&] {
+          // Of one row only experts above 256 kB are worth a second thread.
+          Net net(rows, {.n_expert = 6, .top_k = 2, .renormalise = true}, true, rows < 8 ? 256 : 96,
+                  rows < 8 ? 512 : 128, 1e-3f);
+          Tape tape;
+          tape.start(recording, precision);
+          const Var y = net.forward(tape);
+          return testing::with_gradients(tape, y, net.store);
+        });
+      }
 }
 
 // bf16 has 8 bits of mantissa: a sum of rounded products of about equal size is good to some 2^-8.

@@ -32,6 +32,16 @@ inline Var weigh(Tape& tape, Var y, uint64_t seed = 99) {
   return mul(tape, y, w);
 }
 
+// y, and behind it, where the tape records, the gradient of each parameter that has one.
+inline std::vector<float> with_gradients(Tape& tape, Var y, ParameterStore& store) {
+  std::vector<float> all(y.value(), y.value() + y.size());
+  if (!tape.recording()) return all;
+  tape.backward(weigh(tape, y, 3));
+  for (const Parameter& p : store.all())
+    if (p.gradient_open) all.insert(all.end(), p.gradient.f32(), p.gradient.f32() + p.size());
+  return all;
+}
+
 // Two losses as one number; b may be empty.
 inline Var sum_of(Tape& tape, Var a, Var b) {
   Var sum = tape.make(1, 1, true);

@@ -8,8 +8,8 @@
 #include <cmath>
 #include <vector>
 
-#include "brood/base/threads.h"
 #include "tests/autograd/inputs.h"
+#include "tests/kernels/compare.h"
 
 namespace brood {
 namespace {
@@ -175,25 +175,22 @@ TEST(Selected, HalfPrecisionIsNear) {
 }
 
 TEST(Selected, ThreadsDoNotChangeABit) {
-  const int before = ThreadPool::instance().size();
-  for (int64_t most : {0, 64})
-    for (Sparsity form : {Sparsity::kAlways, Sparsity::kNever}) {
-      std::vector<std::vector<float>> results;
-      for (int threads : {1, 2, 3}) {
-        ThreadPool::instance().resize(threads);
-        Feed feed(300, 1024, 64, 0.5f, most);
-        Tape tape;
-        tape.start(true);
-        const Var y = feed.forward(tape, form);
-        std::vector<float> all(y.value(), y.value() + y.size());
-        tape.backward(weigh(tape, y, 3));
-        for (Parameter& p : feed.store.all())
-          all.insert(all.end(), p.gradient.f32(), p.gradient.f32() + p.size());
-        results.push_back(all);
-      }
-      for (const auto& r : results) EXPECT_EQ(results[0], r);
-    }
-  ThreadPool::instance().resize(before);
+  for (const int64_t rows : {1, 300})
+    for (const int64_t most : {0, 64})
+      for (const Sparsity form : {Sparsity::kAlways, Sparsity::kNever})
+        for (const Precision precision : {Precision::kF32, Precision::kBf16})
+          for (const bool recording : {true, false}) {
+            SCOPED_TRACE(::testing::Message()
+                         << rows << " rows, at most " << most << ", lists " << (form == Sparsity::kAlways)
+                         << ", bf16 " << (precision == Precision::kBf16) << ", recording " << recording);
+            expect_same_for_threads([&] {
+              Feed feed(rows, rows == 1 ? 8192 : 1024, 64, 0.5f, most);
+              Tape tape;
+              tape.start(recording, precision);
+              const Var y = feed.forward(tape, form);
+              return testing::with_gradients(tape, y, feed.store);
+            });
+          }
 }
 
 }  // namespace

@@ -1,4 +1,4 @@
-// A mixer alone, run on random rows, for tests against its equations in double precision.
+// A mixer or a feed alone, run on random rows, for tests against its equations in double precision.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -15,13 +15,29 @@ namespace brood::testing {
 
 class OneBlock {
  public:
-  OneBlock(const std::string& mixer, nlohmann::json config, int64_t d_model) : d_model_(d_model) {
+  // Of more layers of the kind each sees the same rows, and what comes out is the last one's; the names of their
+  // parameters begin with "0.", "1." and so on.
+  OneBlock(const std::string& name, nlohmann::json config, int64_t d_model, int64_t layers = 1)
+      : d_model_(d_model) {
     Settings settings(std::move(config), "config");
     Random random(5);
-    for (const Part& part : mixers())
-      if (part.name == mixer)
-        block_ = part.make(settings, Place{0, 1, d_model, 1, "", 1e-5f, shared_}, store_, random);
+    for (const auto* parts : {&mixers(), &feeds()})
+      for (const Part& part : *parts)
+        for (int64_t layer = 0; part.name == name && layer < layers; ++layer) {
+          const std::string prefix = layers == 1 ? "" : fmt::format("{}.", layer);
+          blocks_.push_back(part.make(settings, Place{layer, layers, d_model, layers, prefix, 1e-5f, shared_},
+                                      store_, random));
+        }
     settings.finish();
+  }
+
+  // Every number drawn anew, so that nothing is as it begins: maps at zero, or all channels alike.
+  void redraw(float stddev) {
+    Random random(6);
+    for (Parameter& p : store_.all()) {
+      random.fill_normal(p.value.f32(), p.size(), stddev);
+      ++p.version;
+    }
   }
 
   void change(const std::string& name, int64_t i, float value) {
@@ -46,15 +62,19 @@ class OneBlock {
     tape.start(false);
     const int64_t position = 0;
     const Chunk chunk{.B = 1, .T = T, .positions = &position};
-    std::vector<StateVar> state;
-    for (const StateSpec& spec : block_->state()) {
-      Var memory = tape.leaf(tape.arena().zeros(spec.shape.size()), 1, spec.shape.size());
-      state.push_back({memory, memory});
-    }
-    BlockContext context{
-        .tape = tape, .chunk = chunk, .state = state, .activity = nullptr, .dropout_seed = 0};
     Floats copy = x;
-    Var y = block_->forward(context, tape.leaf(copy.data(), T, d_model_));
+    const Var rows = tape.leaf(copy.data(), T, d_model_);
+    Var y;
+    for (const auto& block : blocks_) {
+      std::vector<StateVar> state;
+      for (const StateSpec& spec : block->state()) {
+        Var memory = tape.leaf(tape.arena().zeros(spec.shape.size()), 1, spec.shape.size());
+        state.push_back({memory, memory});
+      }
+      BlockContext context{
+          .tape = tape, .chunk = chunk, .state = state, .activity = nullptr, .dropout_seed = 0};
+      y = block->forward(context, rows);
+    }
     return Numbers(y.value(), y.value() + y.size());
   }
 
@@ -62,7 +82,7 @@ class OneBlock {
   const int64_t d_model_;
   ParameterStore store_;
   std::shared_ptr<void> shared_;
-  std::unique_ptr<Block> block_;
+  std::vector<std::unique_ptr<Block>> blocks_;
 };
 
 // W x for one row, W [out, x.size()].
