@@ -7,44 +7,103 @@
 #include "brood/kernels/activation.h"
 #include "brood/kernels/bias.h"
 #include "brood/kernels/norm.h"
+#include "brood/kernels/step_size.h"
 
 namespace brood {
 
-Var sigmoid(Tape& tape, Var x) {
-  BROOD_ASSERT(x.contiguous());
-  Var y = tape.make(x.rows(), x.cols(), x.needs_gradient());
-  kernels::sigmoid(x.size(), x.value(), y.value());
-  tape.record(y, [&tape, x, y] {
-    kernels::sigmoid_backward(x.size(), y.value(), tape.gradient(y), tape.gradient(x));
-  });
-  return y;
-}
+namespace {
 
-Var tanh(Tape& tape, Var x) {
+// Which of the two a backward wants to see.
+enum class Keeps { kInput, kOutput };
+
+// y = forward(x), number by number; backward(n, x or y, dy, dx) adds to dx.
+Var elementwise(Tape& tape, Var x, void (*forward)(int64_t, const float*, float*),
+                void (*backward)(int64_t, const float*, const float*, float*), Keeps keeps) {
   BROOD_ASSERT(x.contiguous());
   Var y = tape.make(x.rows(), x.cols(), x.needs_gradient());
-  kernels::tanh(x.size(), x.value(), y.value());
+  forward(x.size(), x.value(), y.value());
+  const float* kept = keeps == Keeps::kInput ? x.value() : y.value();
   tape.record(
-      y, [&tape, x, y] { kernels::tanh_backward(x.size(), y.value(), tape.gradient(y), tape.gradient(x)); });
+      y, [&tape, x, y, kept, backward] { backward(x.size(), kept, tape.gradient(y), tape.gradient(x)); });
   return y;
 }
 
-Var exp(Tape& tape, Var x) {
-  BROOD_ASSERT(x.contiguous());
-  Var y = tape.make(x.rows(), x.cols(), x.needs_gradient());
-  kernels::exp(x.size(), x.value(), y.value());
-  tape.record(y, [&tape, x, y] {
-    kernels::mul_backward(x.size(), y.value(), y.value(), tape.gradient(y), tape.gradient(x), nullptr);
-  });
-  return y;
+// exp is its own slope.
+void exp_backward(int64_t n, const float* y, const float* dy, float* dx) {
+  kernels::mul_backward(n, y, y, dy, dx, nullptr);
 }
 
+}  // namespace
+
+Var relu(Tape& tape, Var x) {
+  return elementwise(tape, x, kernels::relu, kernels::relu_backward, Keeps::kInput);
+}
+Var silu(Tape& tape, Var x) {
+  return elementwise(tape, x, kernels::silu, kernels::silu_backward, Keeps::kInput);
+}
 Var gelu(Tape& tape, Var x) {
+  return elementwise(tape, x, kernels::gelu, kernels::gelu_backward, Keeps::kInput);
+}
+Var sigmoid(Tape& tape, Var x) {
+  return elementwise(tape, x, kernels::sigmoid, kernels::sigmoid_backward, Keeps::kOutput);
+}
+Var tanh(Tape& tape, Var x) {
+  return elementwise(tape, x, kernels::tanh, kernels::tanh_backward, Keeps::kOutput);
+}
+Var exp(Tape& tape, Var x) { return elementwise(tape, x, kernels::exp, exp_backward, Keeps::kOutput); }
+
+Var squared_relu(Tape& tape, Var x) {
+  const Var awake = relu(tape, x);
+  return mul(tape, awake, awake);
+}
+
+Var swiglu(Tape& tape, Var gate, Var up) {
+  BROOD_ASSERT(gate.contiguous() && up.contiguous() && gate.size() == up.size());
+  Var y = tape.make(gate.rows(), gate.cols(), true);
+  kernels::swiglu(y.size(), gate.value(), up.value(), y.value());
+  tape.record(y, [&tape, gate, up, y] {
+    kernels::swiglu_backward(y.size(), gate.value(), up.value(), tape.gradient(y), tape.gradient(gate),
+                             tape.gradient(up));
+  });
+  return y;
+}
+
+Var softplus(Tape& tape, Var x, Parameter& bias) {
+  BROOD_ASSERT(bias.size() == x.cols());
+  Var y = tape.make(x.rows(), x.cols(), true);
+  kernels::softplus(x.rows(), x.cols(), x.value(), x.stride(), bias.value.f32(), y.value());
+  tape.use(bias);
+  tape.record(y, [&tape, &bias, x, y] {
+    kernels::softplus_backward(x.rows(), x.cols(), x.value(), x.stride(), bias.value.f32(), tape.gradient(y),
+                               gradient_or_null(tape, x), tape.sink().gradient(bias));
+    tape.sink().finished(bias);
+  });
+  return y;
+}
+
+Var decay_rates(Tape& tape, Var x, Parameter& a_log) {
+  BROOD_ASSERT(x.contiguous() && a_log.size() == x.cols());
+  Var y = tape.make(x.rows(), x.cols(), true);
+  kernels::decay_rates(x.rows(), x.cols(), x.value(), a_log.value.f32(), y.value());
+  tape.use(a_log);
+  tape.record(y, [&tape, &a_log, x, y] {
+    kernels::decay_rates_backward(x.rows(), x.cols(), y.value(), a_log.value.f32(), tape.gradient(y),
+                                  gradient_or_null(tape, x), tape.sink().gradient(a_log));
+    tape.sink().finished(a_log);
+  });
+  return y;
+}
+
+Var dropout(Tape& tape, Var x, float rate, uint64_t seed) {
+  if (rate == 0) return x;
   BROOD_ASSERT(x.contiguous());
   Var y = tape.make(x.rows(), x.cols(), x.needs_gradient());
-  kernels::gelu(x.size(), x.value(), y.value());
-  tape.record(
-      y, [&tape, x, y] { kernels::gelu_backward(x.size(), x.value(), tape.gradient(y), tape.gradient(x)); });
+  kernels::dropout(x.size(), seed, rate, x.value(), y.value());
+  tape.record(y, [&tape, x, y, rate, seed] {
+    float* masked = tape.arena().floats(x.size());
+    kernels::dropout(x.size(), seed, rate, tape.gradient(y), masked);
+    kernels::add_to(x.size(), masked, tape.gradient(x));
+  });
   return y;
 }
 

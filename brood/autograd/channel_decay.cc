@@ -1,5 +1,6 @@
 #include "brood/autograd/channel_decay.h"
 
+#include "brood/autograd/kernel_rows.h"
 #include "brood/kernels/channel_decay.h"
 
 namespace brood {
@@ -24,10 +25,8 @@ Var filter(Tape& tape, Var v, const float* decay, bool slope, const Chunk& chunk
   float* kept = recording && slope ? tape.arena().floats(y.size()) : nullptr;
   kernels::channel_decay_forward(scan, y.value(), state.out.value(), kept);
   tape.record(y, state.out, [&tape, scan, v, y, kept, in = state.in, out = state.out] {
-    float* dv = v.needs_gradient() ? tape.gradient(v) : nullptr;
-    float* dstate = in.needs_gradient() ? tape.gradient(in) : nullptr;
-    kernels::channel_decay_backward(scan, y.value(), kept, tape.gradient(y), out.node()->gradient, dv,
-                                    v.stride(), dstate);
+    kernels::channel_decay_backward(scan, y.value(), kept, tape.gradient(y), out.node()->gradient,
+                                    gradient_or_null(tape, v), v.stride(), gradient_or_null(tape, in));
   });
   return y;
 }

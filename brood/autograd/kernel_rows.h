@@ -8,8 +8,10 @@ namespace brood {
 
 inline kernels::ConstRows rows_of(Var x) { return {x.value(), x.stride()}; }
 
-// Where backward may add to the gradient of x: null when x needs none.
-inline float* gradient_or_null(Tape& tape, Var x) { return x.needs_gradient() ? tape.gradient(x) : nullptr; }
+// Where backward may add to the gradient of x: null when x needs none, or there is no x.
+inline float* gradient_or_null(Tape& tape, Var x) {
+  return x && x.needs_gradient() ? tape.gradient(x) : nullptr;
+}
 inline kernels::Rows gradient_rows(Tape& tape, Var x) { return {gradient_or_null(tape, x), x.stride()}; }
 
 }  // namespace brood

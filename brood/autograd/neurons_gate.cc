@@ -4,6 +4,7 @@
 #include <cstring>
 #include <numeric>
 
+#include "brood/autograd/kernel_rows.h"
 #include "brood/autograd/neurons.h"
 #include "brood/base/threads.h"
 #include "brood/kernels/activation.h"
@@ -160,7 +161,7 @@ int64_t Gate::forward_lists() {
 void Gate::backward() const {
   float* dWe = tape->sink().gradient(*decoder);
   float* dWy = tape->sink().gradient(*encoder_v);
-  float* da = a.needs_gradient() ? tape->gradient(a) : nullptr;
+  float* da = gradient_or_null(*tape, a);
   if (!X.dense)
     backward_lists(dWy, dWe, da);
   else if (wy.half())

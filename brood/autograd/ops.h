@@ -45,6 +45,7 @@ Var add(Tape& tape, Var a, Var b);
 Var mul(Tape& tape, Var a, Var b);
 Var contiguous(Tape& tape, Var x);  // x itself, or a copy of what a view sees
 Var relu(Tape& tape, Var x);
+Var squared_relu(Tape& tape, Var x);  // max(x, 0)²
 Var silu(Tape& tape, Var x);
 Var sigmoid(Tape& tape, Var x);
 Var tanh(Tape& tape, Var x);

@@ -12,15 +12,19 @@
 
 namespace brood {
 
+// Which rows of a matrix of neurons, a row each, a step touches: all of them, those of neurons awake, or of those
+// awake the ones that their gate let through, too.
+enum class Touched { kAll, kAwake, kGated };
+
 struct Parameter {
   std::string name;              // as the public checkpoints spell it; stays as it is
   Tensor value;                  // f32 master weights
   bool swapped_in_file = false;  // the public checkpoint stores the last two extents swapped
-  std::vector<int64_t>
-      file_shape;       // the shape in files when it differs from value's beyond the swap, else empty
-  bool decays = true;   // weight decay applies
-  bool scan = false;    // scan parameter: always f32, may have its own learning rate
-  bool sleeps = false;  // rows of neurons, of which only those awake are read
+  // The shape in files when it differs from value's beyond the swap, else empty.
+  std::vector<int64_t> file_shape;
+  bool decays = true;  // weight decay applies
+  bool scan = false;   // scan parameter: always f32, may have its own learning rate
+  Touched read = Touched::kAll, learnt = Touched::kAll;  // by a forward step, and by its backward
   // Above 0: not learnt along a gradient. What is added to `gradient` is a load above (or below) the mean, and
   // a step moves every number by this much against it (learn/optimiser.h, balance).
   float balance_rate = 0;

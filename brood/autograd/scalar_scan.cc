@@ -1,5 +1,6 @@
 #include "brood/autograd/scalar_scan.h"
 
+#include "brood/autograd/kernel_rows.h"
 #include "brood/kernels/activation.h"
 #include "brood/kernels/scalar_scan.h"
 
@@ -18,8 +19,6 @@ PerHead per_head(Var x, int64_t rows, int64_t heads) {
   BROOD_ASSERT(x.cols() == heads && (x.rows() == rows || x.rows() == 1));
   return {x.value(), x.rows() == rows ? x.stride() : 0};
 }
-
-float* gradient_or_null(Tape& tape, Var x) { return x && x.needs_gradient() ? tape.gradient(x) : nullptr; }
 
 kernels::ScalarScan make_scan(const ScalarScanInputs& in, int64_t heads, int64_t groups, const Chunk& chunk,
                               Var state) {

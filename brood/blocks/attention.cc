@@ -58,8 +58,8 @@ class Attention final : public Block {
 
   std::vector<StateSpec> state() const override {
     const int64_t rows = 2 * shapes_.window;
-    return {{"keys", {rows, shapes_.head_dim}, true},
-            {"values", {rows, shapes_.head_dim}, true},
+    return {{"keys", {rows, shapes_.head_dim}, true, StateSpec::Use::kCache},
+            {"values", {rows, shapes_.head_dim}, true, StateSpec::Use::kCache},
             {"filled", {1}, true}};
   }
 

@@ -125,7 +125,10 @@ class Bdh final : public Block {
         decoder_(decoder) {}
 
   std::vector<StateSpec> state() const override {
-    return {{"synapses", {shapes_.n_head, shapes_.n_neuron / shapes_.n_head, shapes_.d_model}, true},
+    return {{"synapses",
+             {shapes_.n_head, shapes_.n_neuron / shapes_.n_head, shapes_.d_model},
+             true,
+             StateSpec::Use::kNeurons},
             {"faded", {1}}};
   }
 
@@ -189,6 +192,10 @@ std::vector<std::unique_ptr<Block>> bdh_blocks(Settings& settings, const Frame& 
   Parameter& encoder = add_encoder(store, "encoder", shapes);
   Parameter& encoder_v = add_encoder(store, "encoder_v", shapes);
   for (Parameter* p : {&decoder, &encoder, &encoder_v}) initialise_normal(*p, random, kInitialStddev);
+  // Y is wanted only where X is awake, and only what both gave reaches the decoder; backward, a neuron that sleeps
+  // has no gradient, nor has its gate where the two do not meet.
+  encoder.learnt = encoder_v.read = Touched::kAwake;
+  encoder_v.learnt = decoder.read = decoder.learnt = Touched::kGated;
   auto shared = std::make_shared<Shared>(shapes);
   std::vector<std::unique_ptr<Block>> layers;
   for (int64_t layer = 0; layer < frame.n_layer; ++layer)

@@ -26,6 +26,9 @@ struct StateSpec {
   // over it) and changes it in place, at tape.at_end() when recording. Others are read from `in` and written
   // to `out`.
   bool in_place = false;
+  // What a step touches of it (model/cost.h): all of it, which is faded, added to and read; rows of a cache
+  // twice as long as what is looked back at; rows of neurons, of which they or their pair are awake.
+  enum class Use { kWhole, kCache, kNeurons } use = Use::kWhole;
 };
 
 // What a forward pass measured about itself, for people: shares of neurons awake, loads of experts.

@@ -19,8 +19,7 @@ class Relu2 final : public Block {
 
   Var forward(BlockContext& context, Var x) override {
     Tape& tape = context.tape;
-    const Var awake = relu(tape, linear(tape, x, up_));
-    return linear(tape, mul(tape, awake, awake), down_);
+    return linear(tape, squared_relu(tape, linear(tape, x, up_)), down_);
   }
 
  private:

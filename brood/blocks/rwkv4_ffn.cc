@@ -34,9 +34,9 @@ class Rwkv4Ffn final : public Block {
   Var forward(BlockContext& context, Var x) override {
     Tape& tape = context.tape;
     const Var before = token_shift(tape, x, context.chunk, context.state[0]);
-    const Var awake = relu(tape, linear(tape, lerp(tape, before, x, mix_k_), key_));
+    const Var awake = squared_relu(tape, linear(tape, lerp(tape, before, x, mix_k_), key_));
     const Var r = sigmoid(tape, linear(tape, lerp(tape, before, x, mix_r_), receptance_));
-    return mul(tape, r, linear(tape, mul(tape, awake, awake), value_));
+    return mul(tape, r, linear(tape, awake, value_));
   }
 
  private:

@@ -13,12 +13,11 @@
 //   out = W_o ( (GroupNorm_head(y) + (Σ_head r∘k∘r_k) v) ∘ g )
 //
 // State per stream: x', and S of all heads.
-#include "brood/autograd/rwkv7.h"
-
 #include <cmath>
 #include <numeric>
 #include <optional>
 
+#include "brood/autograd/delta_rule.h"
 #include "brood/autograd/delta_scan.h"
 #include "brood/autograd/token_shift.h"
 #include "brood/blocks/registry.h"
@@ -152,15 +151,15 @@ class Rwkv7 final : public Block {
     const auto mixed = [&](Parameter& share) { return lerp(tape, x, before, share); };
     const Var r = linear(tape, mixed(x_r_), r_proj_), k = linear(tape, mixed(x_k_), k_proj_);
     const Var w =
-        rwkv7_decay(tape, linear(tape, tanh(tape, linear(tape, mixed(x_w_), w_.in)), w_.out), *w_.bias);
+        bounded_decay(tape, linear(tape, tanh(tape, linear(tape, mixed(x_w_), w_.in)), w_.out), *w_.bias);
     const Var a = rate(tape, mixed(x_a_), a_);
     const Var g = linear(tape, sigmoid(tape, linear(tape, mixed(x_g_), g_.in)), g_.out);
     const Var v = values(tape, mixed(x_v_));
-    const Rwkv7KeyVars keys = rwkv7_keys(tape, k, a, k_k_, k_a_, heads);
+    const DeltaKeyVars keys = delta_keys(tape, k, a, k_k_, k_a_, heads);
     Var y = delta_scan(tape, {.q = r, .k = keys.key, .a = keys.erased, .b = keys.replaced, .w = w, .v = v},
                        heads, context.chunk, context.state[1]);
     y = layer_norm(tape, tape.folded(y, shapes_.head_dim), norm_weight_, norm_bias_, norm_eps_);
-    y = rwkv7_bonus(tape, tape.folded(y, shapes_.d_model), r, keys.key, v, r_k_, heads);
+    y = step_bonus(tape, tape.folded(y, shapes_.d_model), r, keys.key, v, r_k_, heads);
     return linear(tape, mul(tape, y, g), o_proj_);
   }
 

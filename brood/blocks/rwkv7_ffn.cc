@@ -32,8 +32,8 @@ class Rwkv7Ffn final : public Block {
   Var forward(BlockContext& context, Var x) override {
     Tape& tape = context.tape;
     const Var before = token_shift(tape, x, context.chunk, context.state[0]);
-    const Var awake = relu(tape, linear(tape, lerp(tape, x, before, mix_), key_));
-    return linear(tape, mul(tape, awake, awake), value_);
+    const Var awake = squared_relu(tape, linear(tape, lerp(tape, x, before, mix_), key_));
+    return linear(tape, awake, value_);
   }
 
  private:

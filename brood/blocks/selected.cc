@@ -46,7 +46,7 @@ class Selected final : public Block {
         up_(store.add(place.prefix + "up_proj.weight", {s.d_ff, s.d_model})),
         down_(store.add(place.prefix + "down_proj.weight", {s.d_ff, s.d_model})) {
     down_.swapped_in_file = true;  // neuron-major here, [d_model, d_ff] in files as every feed's
-    up_.sleeps = down_.sleeps = true;
+    for (Parameter* p : {&up_, &down_}) p->read = p->learnt = Touched::kAwake;
     for (Parameter* p : {&gate_, &up_}) initialise_normal(*p, random, 0.02);
     initialise_normal(down_, random, residual_stddev(place.n_layer));
   }

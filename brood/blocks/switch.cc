@@ -108,12 +108,7 @@ class Switch final : public Block {
 
   static Var feed(Tape& tape, Var x, const Expert& expert) {
     Var h = linear(tape, x, *expert.up);
-    if (expert.gate) {
-      h = swiglu(tape, linear(tape, x, *expert.gate), h);
-    } else {
-      const Var awake = relu(tape, h);
-      h = mul(tape, awake, awake);
-    }
+    h = expert.gate ? swiglu(tape, linear(tape, x, *expert.gate), h) : squared_relu(tape, h);
     return linear(tape, h, *expert.down);
   }
 

@@ -1,26 +1,19 @@
 #include "brood/model/cost.h"
 
 #include <algorithm>
-#include <string_view>
 
 namespace brood {
 namespace {
 
-// The share of a weight that a sparse layer touches: rows of neurons that sleep are not read. Which share it
-// is follows from where the weight stands in the equations of blocks/bdh.cc: y is wanted only where x is
-// awake, and only what is gated reaches the decoder.
-double touched(const Parameter& weight, const Awake& awake) {
-  if (weight.sleeps) return awake.active;
-  if (weight.name == "encoder_v") return awake.active;
-  if (weight.name == "decoder") return awake.gated;
-  return 1;
-}
-
-// The same backward: a neuron that sleeps has no gradient, nor has its gate where the two do not meet.
-double touched_backward(const Parameter& weight, const Awake& awake) {
-  if (weight.sleeps) return awake.active;
-  if (weight.name == "encoder") return awake.active;
-  if (weight.name == "encoder_v" || weight.name == "decoder") return awake.gated;
+double share(Touched rows, const Awake& awake) {
+  switch (rows) {
+    case Touched::kAwake:
+      return awake.active;
+    case Touched::kGated:
+      return awake.gated;
+    case Touched::kAll:
+      break;
+  }
   return 1;
 }
 
@@ -30,22 +23,21 @@ struct Traffic {
   double bytes = 0, flops = 0;
 };
 
-// A cache of 2·window rows of which at most window are seen.
-bool is_cache(const StateSpec& spec) { return spec.name == "keys" || spec.name == "values"; }
 int64_t seen_rows(const StateSpec& cache, int64_t steps) { return std::min(cache.shape[0] / 2, steps); }
 
 Traffic state_traffic(const StateSpec& spec, int64_t position, const Awake& awake) {
-  const double numbers = double(spec.shape.size());
-  if (spec.name ==
-      "synapses") {  // read, and added to, in the rows of neurons of which they or their pair are awake
-    const double rows = 1 - (1 - awake.active) * (1 - awake.active);
-    return {2 * 4 * numbers * rows, 4 * numbers * rows};
+  double touched = double(spec.shape.size());
+  switch (spec.use) {
+    case StateSpec::Use::kCache:  // only read
+      touched = double(seen_rows(spec, position + 1) * spec.shape[1]);
+      return {4 * touched, 2 * touched};
+    case StateSpec::Use::kNeurons:
+      touched *= 1 - (1 - awake.active) * (1 - awake.active);
+      break;
+    case StateSpec::Use::kWhole:
+      break;
   }
-  if (is_cache(spec)) {
-    const auto rows = double(seen_rows(spec, position + 1));
-    return {4 * rows * double(spec.shape[1]), 2 * rows * double(spec.shape[1])};
-  }
-  return {2 * 4 * numbers, 4 * numbers};  // a small recurrent state: decayed, added to, read
+  return {2 * 4 * touched, 4 * touched};
 }
 
 }  // namespace
@@ -63,7 +55,8 @@ int64_t held_state_bytes(const Model& model, int64_t position) {
   int64_t numbers = 0;
   for (const auto& block : model.blocks()) {
     for (const StateSpec& spec : block->state()) {
-      numbers += is_cache(spec) ? seen_rows(spec, position) * spec.shape[1] : spec.shape.size();
+      numbers +=
+          spec.use == StateSpec::Use::kCache ? seen_rows(spec, position) * spec.shape[1] : spec.shape.size();
     }
   }
   return numbers * int64_t(sizeof(float));
@@ -83,13 +76,13 @@ StepCost step_cost(Model& model, Precision precision, int64_t position, const Aw
         model.frame().embedding_name;  // one row of it is looked up, in f32, beside its use as a head
     const double row = table ? double(model.frame().d_model) : 0;
     const double uses = double(w.size()) * (w.open_uses - (table ? 1 : 0));
-    const double numbers = uses * touched(w, awake);
+    const double numbers = uses * share(w.read, awake);
     // A product has made its bf16 copy in the step above; other uses read f32.
     const bool half = precision == Precision::kBf16 && w.half_version == w.version;
     cost.weights += numbers + row;
     cost.weight_bytes += numbers * (half ? 2 : 4) + row * 4;
     cost.flops += 2 * numbers;
-    cost.backward_flops += kBackward * 2 * uses * touched_backward(w, awake);
+    cost.backward_flops += kBackward * 2 * uses * share(w.learnt, awake);
   }
   cost.head_flops = 2 * double(model.frame().vocab_size) * double(model.frame().d_model);
   tape.start(false);  // forgets the recorded uses

@@ -1,5 +1,5 @@
-// What stands around the delta scan in RWKV-7's time mix (Peng and others, "RWKV-7 Goose with Expressive
-// Dynamic State Evolution", 2025): decays, keys and bonus. Rows are steps, heads of N columns stand side by
+// What may stand around a delta scan: decays, keys and the newest step's bonus, in the form of Peng and others,
+// "RWKV-7 Goose with Expressive Dynamic State Evolution" (2025). Rows are steps, heads of N columns stand side by
 // side, C = heads·N; matrices named Rows may be columns of wider ones, the others are contiguous.
 //
 // Values are the same to the bit for any number of threads and any cut into rows; gradients for any number of
@@ -13,45 +13,45 @@
 namespace brood::kernels {
 
 // Decays: w = exp(−e^{−1/2}·σ(z + bias)), in (0.545, 1). bias [cols].
-void rwkv7_decay(int64_t rows, int64_t cols, const float* z, const float* bias, float* w);
-void rwkv7_decay_backward(int64_t rows, int64_t cols, const float* z, const float* bias, const float* w,
+void bounded_decay(int64_t rows, int64_t cols, const float* z, const float* bias, float* w);
+void bounded_decay_backward(int64_t rows, int64_t cols, const float* z, const float* bias, const float* w,
                           const float* dw, float* dz, float* dbias);
 
 // Keys, from k and the in-context learning rate a. With κ the direction of k∘k_k in its head, u/max(|u|, 1e-12):
 //   key = k∘(1 + (a − 1)∘k_a)     what is written
 //   erased = −κ                   what the state is read at before, to be taken away,
 //   replaced = κ∘a                and where it is taken away, by how much
-struct Rwkv7Keys {
+struct DeltaKeys {
   int64_t rows, heads, N;
   ConstRows k, a;
   const float *k_k, *k_a;  // [C]
 };
-struct Rwkv7KeyRows {
+struct DeltaKeyRows {
   Rows key, erased, replaced;
 };
 // inverse [rows][heads] receives 1/|u| for backward (may be null); 0 where u is too short to have a direction, so
 // that no gradient, which would be 1e12 times as large, comes through it.
-void rwkv7_keys(const Rwkv7Keys& in, const Rwkv7KeyRows& out, float* inverse);
-struct Rwkv7KeysGradients {
+void delta_keys(const DeltaKeys& in, const DeltaKeyRows& out, float* inverse);
+struct DeltaKeysGradients {
   Rows k, a;
   float *k_k, *k_a;
 };
-void rwkv7_keys_backward(const Rwkv7Keys& in, const float* inverse, ConstRows erased, ConstRows dkey,
-                         ConstRows derased, ConstRows dreplaced, const Rwkv7KeysGradients& gradients);
+void delta_keys_backward(const DeltaKeys& in, const float* inverse, ConstRows erased, ConstRows dkey,
+                         ConstRows derased, ConstRows dreplaced, const DeltaKeysGradients& gradients);
 
 // The bonus of the newest step: y = o + s·v per head, s = Σ r∘k∘r_k over the head.
-struct Rwkv7Bonus {
+struct StepBonus {
   int64_t rows, heads, N;
   ConstRows o, r, k, v;
   const float* r_k;  // [C]
 };
 // s [rows][heads] is kept for backward (may be null). y [rows, C].
-void rwkv7_bonus(const Rwkv7Bonus& in, float* y, float* s);
-struct Rwkv7BonusGradients {
+void step_bonus(const StepBonus& in, float* y, float* s);
+struct StepBonusGradients {
   Rows o, r, k, v;
   float* r_k;
 };
-void rwkv7_bonus_backward(const Rwkv7Bonus& in, const float* s, const float* dy,
-                          const Rwkv7BonusGradients& gradients);
+void step_bonus_backward(const StepBonus& in, const float* s, const float* dy,
+                          const StepBonusGradients& gradients);
 
 }  // namespace brood::kernels

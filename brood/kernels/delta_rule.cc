@@ -1,4 +1,4 @@
-#include "brood/kernels/rwkv7.h"
+#include "brood/kernels/delta_rule.h"
 
 #include <algorithm>
 #include <cmath>
@@ -6,7 +6,7 @@
 #include "brood/kernels/blocks.h"
 
 #undef HWY_TARGET_INCLUDE
-#define HWY_TARGET_INCLUDE "brood/kernels/rwkv7.cc"
+#define HWY_TARGET_INCLUDE "brood/kernels/delta_rule.cc"
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
 
@@ -42,7 +42,7 @@ void decay_backward_columns(int64_t begin, int64_t end, int64_t rows, int64_t co
     });
 }
 
-void keys_rows(int64_t begin, int64_t end, const Rwkv7Keys& in, const Rwkv7KeyRows& out, float* inverse) {
+void keys_rows(int64_t begin, int64_t end, const DeltaKeys& in, const DeltaKeyRows& out, float* inverse) {
   for (int64_t r = begin; r < end; ++r)
     for (int64_t h = 0; h < in.heads; ++h) {
       const int64_t at = h * in.N;
@@ -67,9 +67,9 @@ void keys_rows(int64_t begin, int64_t end, const Rwkv7Keys& in, const Rwkv7KeyRo
 }
 
 // One head of all rows. With dκ = dreplaced∘a − derased, du = (dκ − κ·⟨κ, dκ⟩)/|u|.
-void keys_backward_head(int64_t h, const Rwkv7Keys& in, const float* inverse, ConstRows erased_rows,
+void keys_backward_head(int64_t h, const DeltaKeys& in, const float* inverse, ConstRows erased_rows,
                         ConstRows dkey_rows, ConstRows derased_rows, ConstRows dreplaced_rows,
-                        const Rwkv7KeysGradients& gradients) {
+                        const DeltaKeysGradients& gradients) {
   const int64_t at = h * in.N;
   const float *k_k = in.k_k + at, *k_a = in.k_a + at;
   float *dk_k = gradients.k_k + at, *dk_a = gradients.k_a + at;
@@ -104,7 +104,7 @@ void keys_backward_head(int64_t h, const Rwkv7Keys& in, const float* inverse, Co
   }
 }
 
-void bonus_rows(int64_t begin, int64_t end, const Rwkv7Bonus& in, float* y, float* s) {
+void bonus_rows(int64_t begin, int64_t end, const StepBonus& in, float* y, float* s) {
   for (int64_t row = begin; row < end; ++row)
     for (int64_t h = 0; h < in.heads; ++h) {
       const int64_t at = h * in.N;
@@ -122,8 +122,8 @@ void bonus_rows(int64_t begin, int64_t end, const Rwkv7Bonus& in, float* y, floa
 }
 
 // One head of all rows.
-void bonus_backward_head(int64_t h, const Rwkv7Bonus& in, const float* s, const float* dy,
-                         const Rwkv7BonusGradients& gradients) {
+void bonus_backward_head(int64_t h, const StepBonus& in, const float* s, const float* dy,
+                         const StepBonusGradients& gradients) {
   const int64_t at = h * in.N;
   const float* r_k = in.r_k + at;
   float* dr_k = gradients.r_k + at;
@@ -171,40 +171,40 @@ void for_every_head(int64_t rows, int64_t heads, int64_t N, const Work& work) {
 
 }  // namespace
 
-void rwkv7_decay(int64_t rows, int64_t cols, const float* z, const float* bias, float* w) {
+void bounded_decay(int64_t rows, int64_t cols, const float* z, const float* bias, float* w) {
   parallel_rows(rows, cols, [&](int64_t begin, int64_t end) {
     HWY_DYNAMIC_DISPATCH(decay_rows)(begin, end, cols, z, bias, w);
   });
 }
 
-void rwkv7_decay_backward(int64_t rows, int64_t cols, const float* z, const float* bias, const float* w,
+void bounded_decay_backward(int64_t rows, int64_t cols, const float* z, const float* bias, const float* w,
                           const float* dw, float* dz, float* dbias) {
   parallel_columns(rows, cols, [&](int64_t begin, int64_t end) {
     HWY_DYNAMIC_DISPATCH(decay_backward_columns)(begin, end, rows, cols, z, bias, w, dw, dz, dbias);
   });
 }
 
-void rwkv7_keys(const Rwkv7Keys& in, const Rwkv7KeyRows& out, float* inverse) {
+void delta_keys(const DeltaKeys& in, const DeltaKeyRows& out, float* inverse) {
   parallel_rows(in.rows, in.heads * in.N, [&](int64_t begin, int64_t end) {
     HWY_DYNAMIC_DISPATCH(keys_rows)(begin, end, in, out, inverse);
   });
 }
 
-void rwkv7_keys_backward(const Rwkv7Keys& in, const float* inverse, ConstRows erased, ConstRows dkey,
-                         ConstRows derased, ConstRows dreplaced, const Rwkv7KeysGradients& gradients) {
+void delta_keys_backward(const DeltaKeys& in, const float* inverse, ConstRows erased, ConstRows dkey,
+                         ConstRows derased, ConstRows dreplaced, const DeltaKeysGradients& gradients) {
   for_every_head(in.rows, in.heads, in.N, [&](int64_t h) {
     HWY_DYNAMIC_DISPATCH(keys_backward_head)(h, in, inverse, erased, dkey, derased, dreplaced, gradients);
   });
 }
 
-void rwkv7_bonus(const Rwkv7Bonus& in, float* y, float* s) {
+void step_bonus(const StepBonus& in, float* y, float* s) {
   parallel_rows(in.rows, in.heads * in.N, [&](int64_t begin, int64_t end) {
     HWY_DYNAMIC_DISPATCH(bonus_rows)(begin, end, in, y, s);
   });
 }
 
-void rwkv7_bonus_backward(const Rwkv7Bonus& in, const float* s, const float* dy,
-                          const Rwkv7BonusGradients& gradients) {
+void step_bonus_backward(const StepBonus& in, const float* s, const float* dy,
+                          const StepBonusGradients& gradients) {
   for_every_head(in.rows, in.heads, in.N, [&](int64_t h) {
     HWY_DYNAMIC_DISPATCH(bonus_backward_head)(h, in, s, dy, gradients);
   });

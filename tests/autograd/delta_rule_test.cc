@@ -1,5 +1,5 @@
 // RWKV-7's decays, keys and bonus on the tape, against finite differences.
-#include "brood/autograd/rwkv7.h"
+#include "brood/autograd/delta_rule.h"
 
 #include "tests/autograd/inputs.h"
 
@@ -12,16 +12,16 @@ using testing::random_parameter;
 using testing::sum_of;
 using testing::weigh;
 
-TEST(Rwkv7Ops, Decay) {
+TEST(DeltaRuleOps, Decay) {
   ParameterStore store;
   Random random(41);
   Parameter& z = random_parameter(store, "z", {4, 6}, random);
   Parameter& bias = random_parameter(store, "bias", {6}, random);
   expect_gradients(store,
-                   [&](Tape& tape) { return weigh(tape, rwkv7_decay(tape, as_input(tape, z), bias)); });
+                   [&](Tape& tape) { return weigh(tape, bounded_decay(tape, as_input(tape, z), bias)); });
 }
 
-TEST(Rwkv7Ops, Keys) {
+TEST(DeltaRuleOps, Keys) {
   ParameterStore store;
   Random random(42);
   Parameter& k = random_parameter(store, "k", {4, 6}, random);
@@ -29,7 +29,7 @@ TEST(Rwkv7Ops, Keys) {
   Parameter& k_k = random_parameter(store, "k_k", {6}, random);
   Parameter& k_a = random_parameter(store, "k_a", {6}, random);
   expect_gradients(store, [&](Tape& tape) {
-    const Rwkv7KeyVars keys = rwkv7_keys(tape, as_input(tape, k), as_input(tape, a), k_k, k_a, 2);
+    const DeltaKeyVars keys = delta_keys(tape, as_input(tape, k), as_input(tape, a), k_k, k_a, 2);
     Var key = weigh(tape, contiguous(tape, keys.key), 1),
         erased = weigh(tape, contiguous(tape, keys.erased), 2),
         replaced = weigh(tape, contiguous(tape, keys.replaced), 3);
@@ -38,7 +38,7 @@ TEST(Rwkv7Ops, Keys) {
 }
 
 // With views of a wider matrix.
-TEST(Rwkv7Ops, Bonus) {
+TEST(DeltaRuleOps, Bonus) {
   ParameterStore store;
   Random random(43);
   Parameter& o = random_parameter(store, "o", {4, 6}, random);
@@ -47,7 +47,7 @@ TEST(Rwkv7Ops, Bonus) {
   Parameter& r_k = random_parameter(store, "r_k", {2, 3}, random);
   expect_gradients(store, [&](Tape& tape) {
     Var wide = as_input(tape, r), values = as_input(tape, v);
-    return weigh(tape, rwkv7_bonus(tape, as_input(tape, o), tape.columns(wide, 0, 6),
+    return weigh(tape, step_bonus(tape, as_input(tape, o), tape.columns(wide, 0, 6),
                                    tape.columns(wide, 6, 12), values, r_k, 2));
   });
 }

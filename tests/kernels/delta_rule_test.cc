@@ -1,11 +1,11 @@
 // Decays, keys and bonus of RWKV-7 against their definitions, and their gradients against differences of these.
-#include "brood/kernels/rwkv7.h"
+#include "brood/kernels/delta_rule.h"
 
 #include <gtest/gtest.h>
 
 #include "tests/kernels/compare.h"
 #include "tests/kernels/targets.h"
-#include "tests/reference/rwkv7.h"
+#include "tests/reference/delta_rule.h"
 
 namespace brood::kernels {
 namespace {
@@ -43,24 +43,24 @@ struct Case {
 
 void check_decay(const Case& t) {
   Floats w(t.a.size()), dz(t.a.size()), dbias(t.p.size());
-  rwkv7_decay(t.rows, t.C, t.a.data(), t.p.data(), w.data());
+  bounded_decay(t.rows, t.C, t.a.data(), t.p.data(), w.data());
   const Numbers z = widen(t.a), bias = widen(t.p), g = widen(t.g);
-  expect_near("w", w, reference::rwkv7_decay(t.C, z, bias), 1);
-  rwkv7_decay_backward(t.rows, t.C, t.a.data(), t.p.data(), w.data(), t.g.data(), dz.data(), dbias.data());
+  expect_near("w", w, reference::bounded_decay(t.C, z, bias), 1);
+  bounded_decay_backward(t.rows, t.C, t.a.data(), t.p.data(), w.data(), t.g.data(), dz.data(), dbias.data());
   expect_near("dz", dz,
-              slopes(z, [&](const Numbers& at) { return dot(g, reference::rwkv7_decay(t.C, at, bias)); }), 1);
+              slopes(z, [&](const Numbers& at) { return dot(g, reference::bounded_decay(t.C, at, bias)); }), 1);
   expect_near("dbias", dbias,
-              slopes(bias, [&](const Numbers& at) { return dot(g, reference::rwkv7_decay(t.C, z, at)); }),
+              slopes(bias, [&](const Numbers& at) { return dot(g, reference::bounded_decay(t.C, z, at)); }),
               double(t.rows));
 }
 
 void check_keys(const Case& t) {
-  const Rwkv7Keys in{t.rows, t.heads, t.N, {t.a.data(), t.C}, {t.b.data(), t.C}, t.p.data(), t.q.data()};
+  const DeltaKeys in{t.rows, t.heads, t.N, {t.a.data(), t.C}, {t.b.data(), t.C}, t.p.data(), t.q.data()};
   Floats all(size_t(3 * t.n)), inverse(size_t(t.rows * t.heads));
   const auto part = [&](Floats& x, int64_t i) { return Rows{x.data() + i * t.C, 3 * t.C}; };
-  rwkv7_keys(in, {part(all, 0), part(all, 1), part(all, 2)}, inverse.data());
+  delta_keys(in, {part(all, 0), part(all, 1), part(all, 2)}, inverse.data());
   const Numbers k = widen(t.a), a = widen(t.b), k_k = widen(t.p), k_a = widen(t.q);
-  const reference::Rwkv7Keys expected = reference::rwkv7_keys(t.heads, t.N, k, a, k_k, k_a);
+  const reference::DeltaKeys expected = reference::delta_keys(t.heads, t.N, k, a, k_k, k_a);
   Floats key(t.a.size()), erased(t.a.size()), replaced(t.a.size()), gradient(all.size());
   for (int64_t i = 0; i < t.n; ++i) {
     const auto at = size_t(i / t.C * 3 * t.C + i % t.C);
@@ -75,10 +75,10 @@ void check_keys(const Case& t) {
 
   Floats dk(t.a.size()), da(t.a.size()), dk_k(t.p.size()), dk_a(t.p.size());
   const auto of = [&](const Floats& x, int64_t i) { return ConstRows{x.data() + i * t.C, 3 * t.C}; };
-  rwkv7_keys_backward(in, inverse.data(), of(all, 1), of(gradient, 0), of(gradient, 1), of(gradient, 2),
+  delta_keys_backward(in, inverse.data(), of(all, 1), of(gradient, 0), of(gradient, 1), of(gradient, 2),
                       {{dk.data(), t.C}, {da.data(), t.C}, dk_k.data(), dk_a.data()});
   const auto loss = [&](const Numbers& k, const Numbers& a, const Numbers& k_k, const Numbers& k_a) {
-    const reference::Rwkv7Keys y = reference::rwkv7_keys(t.heads, t.N, k, a, k_k, k_a);
+    const reference::DeltaKeys y = reference::delta_keys(t.heads, t.N, k, a, k_k, k_a);
     return dot(widen(t.g), y.key) + dot(widen(t.g2), y.erased) + dot(widen(t.g3), y.replaced);
   };
   if (t.N == 1) return;  // a single number's direction is its sign, which bends where differences are taken
@@ -93,21 +93,21 @@ void check_keys(const Case& t) {
 }
 
 void check_bonus(const Case& t) {
-  const Rwkv7Bonus in{
+  const StepBonus in{
       t.rows,    t.heads, t.N, {t.a.data(), t.C}, {t.b.data(), t.C}, {t.c.data(), t.C}, {t.d.data(), t.C},
       t.p.data()};
   Floats y(t.a.size()), s(size_t(t.rows * t.heads));
-  rwkv7_bonus(in, y.data(), s.data());
+  step_bonus(in, y.data(), s.data());
   const Numbers o = widen(t.a), r = widen(t.b), k = widen(t.c), v = widen(t.d), r_k = widen(t.p),
                 g = widen(t.g);
   const auto loss = [&](const Numbers& o, const Numbers& r, const Numbers& k, const Numbers& v,
                         const Numbers& r_k) {
-    return dot(g, reference::rwkv7_bonus(t.heads, t.N, o, r, k, v, r_k));
+    return dot(g, reference::step_bonus(t.heads, t.N, o, r, k, v, r_k));
   };
   const double terms = 8 * t.terms();
-  expect_near("y", y, reference::rwkv7_bonus(t.heads, t.N, o, r, k, v, r_k), terms);
+  expect_near("y", y, reference::step_bonus(t.heads, t.N, o, r, k, v, r_k), terms);
   Floats d_o(t.a.size()), dr(t.a.size()), dk(t.a.size()), dv(t.a.size()), dr_k(t.p.size());
-  rwkv7_bonus_backward(
+  step_bonus_backward(
       in, s.data(), t.g.data(),
       {{d_o.data(), t.C}, {dr.data(), t.C}, {dk.data(), t.C}, {dv.data(), t.C}, dr_k.data()});
   expect_near("do", d_o, slopes(o, [&](const Numbers& x) { return loss(x, r, k, v, r_k); }), terms);
@@ -117,7 +117,7 @@ void check_bonus(const Case& t) {
   expect_near("dr_k", dr_k, slopes(r_k, [&](const Numbers& x) { return loss(o, r, k, v, x); }), terms);
 }
 
-TEST(Rwkv7, EveryShape) {
+TEST(DeltaRule, EveryShape) {
   for_every_target([] {
     for (int64_t rows : {1, 3})
       for (int64_t heads : {1, 2})
@@ -132,21 +132,21 @@ TEST(Rwkv7, EveryShape) {
   });
 }
 
-TEST(Rwkv7, AKeyOfZeroHasNoDirection) {
+TEST(DeltaRule, AKeyOfZeroHasNoDirection) {
   const Floats zero(4), ones(4, 1.0f);
   Floats out(12);
-  rwkv7_keys({1, 1, 4, {zero.data(), 4}, {ones.data(), 4}, ones.data(), ones.data()},
+  delta_keys({1, 1, 4, {zero.data(), 4}, {ones.data(), 4}, ones.data(), ones.data()},
              {{out.data(), 4}, {out.data() + 4, 4}, {out.data() + 8, 4}}, nullptr);
   for (const float x : out) EXPECT_EQ(x, 0.0f);
 }
 
-TEST(Rwkv7, AKeyOfZeroHasNoGradientThroughItsDirection) {
+TEST(DeltaRule, AKeyOfZeroHasNoGradientThroughItsDirection) {
   constexpr int64_t N = 5;
   const Floats k(N), a = normals(N, 1), k_k = normals(N, 2), k_a = normals(N, 3), g = normals(N, 4);
-  const Rwkv7Keys in{1, 1, N, {k.data(), N}, {a.data(), N}, k_k.data(), k_a.data()};
+  const DeltaKeys in{1, 1, N, {k.data(), N}, {a.data(), N}, k_k.data(), k_a.data()};
   Floats key(N), erased(N), replaced(N), inverse(1), dk(N), da(N), dk_k(N), dk_a(N);
-  rwkv7_keys(in, {{key.data(), N}, {erased.data(), N}, {replaced.data(), N}}, inverse.data());
-  rwkv7_keys_backward(in, inverse.data(), {erased.data(), N}, {g.data(), N}, {g.data(), N}, {g.data(), N},
+  delta_keys(in, {{key.data(), N}, {erased.data(), N}, {replaced.data(), N}}, inverse.data());
+  delta_keys_backward(in, inverse.data(), {erased.data(), N}, {g.data(), N}, {g.data(), N}, {g.data(), N},
                       {{dk.data(), N}, {da.data(), N}, dk_k.data(), dk_a.data()});
   Numbers through_key;
   for (size_t i = 0; i < size_t(N); ++i)
@@ -156,7 +156,7 @@ TEST(Rwkv7, AKeyOfZeroHasNoGradientThroughItsDirection) {
   expect_near("dk", dk, through_key, 1);
 }
 
-TEST(Rwkv7, SameForAnyThreads) {
+TEST(DeltaRule, SameForAnyThreads) {
   const Case t{130, 3, 64};
   expect_same_for_threads([&] {
     Floats all(size_t(12 * t.n)), small(size_t(t.rows * t.heads));
@@ -164,21 +164,21 @@ TEST(Rwkv7, SameForAnyThreads) {
     const auto next = [&] { return all.data() + t.n * used++; };
     const auto rows = [&] { return Rows{next(), t.C}; };
     float* w = next();
-    rwkv7_decay(t.rows, t.C, t.a.data(), t.p.data(), w);
+    bounded_decay(t.rows, t.C, t.a.data(), t.p.data(), w);
     float* dz = next();
-    rwkv7_decay_backward(t.rows, t.C, t.a.data(), t.p.data(), w, t.g.data(), dz, next());
-    const Rwkv7Keys keys{t.rows, t.heads, t.N, {t.a.data(), t.C}, {t.b.data(), t.C}, t.p.data(), t.q.data()};
-    const Rwkv7KeyRows made{rows(), rows(), rows()};
-    rwkv7_keys(keys, made, small.data());
+    bounded_decay_backward(t.rows, t.C, t.a.data(), t.p.data(), w, t.g.data(), dz, next());
+    const DeltaKeys keys{t.rows, t.heads, t.N, {t.a.data(), t.C}, {t.b.data(), t.C}, t.p.data(), t.q.data()};
+    const DeltaKeyRows made{rows(), rows(), rows()};
+    delta_keys(keys, made, small.data());
     const Rows dk = rows(), da = rows();
     float* dp = next();
-    rwkv7_keys_backward(keys, small.data(), {made.erased.data, t.C}, {t.g.data(), t.C}, {t.g2.data(), t.C},
+    delta_keys_backward(keys, small.data(), {made.erased.data, t.C}, {t.g.data(), t.C}, {t.g2.data(), t.C},
                         {t.g3.data(), t.C}, {dk, da, dp, dp + t.C});
-    const Rwkv7Bonus bonus{
+    const StepBonus bonus{
         t.rows,    t.heads, t.N, {t.a.data(), t.C}, {t.b.data(), t.C}, {t.c.data(), t.C}, {t.d.data(), t.C},
         t.p.data()};
-    rwkv7_bonus(bonus, next(), small.data());
-    rwkv7_bonus_backward(bonus, small.data(), t.g.data(), {rows(), dk, da, made.key, dp + 2 * t.C});
+    step_bonus(bonus, next(), small.data());
+    step_bonus_backward(bonus, small.data(), t.g.data(), {rows(), dk, da, made.key, dp + 2 * t.C});
     return all;
   });
 }

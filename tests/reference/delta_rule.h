@@ -1,4 +1,4 @@
-// What stands around RWKV-7's delta scan, slow and obvious, in double precision (kernels/rwkv7.h).
+// What may stand around a delta scan, slow and obvious, in double precision (kernels/delta_rule.h).
 #pragma once
 
 #include <algorithm>
@@ -10,21 +10,21 @@ namespace brood::reference {
 
 using Numbers = std::vector<double>;
 
-inline Numbers rwkv7_decay(int64_t cols, const Numbers& z, const Numbers& bias) {
+inline Numbers bounded_decay(int64_t cols, const Numbers& z, const Numbers& bias) {
   Numbers w(z.size());
   for (size_t i = 0; i < z.size(); ++i)
     w[i] = std::exp(-std::exp(-0.5) / (1 + std::exp(-(z[i] + bias[i % size_t(cols)]))));
   return w;
 }
 
-struct Rwkv7Keys {
+struct DeltaKeys {
   Numbers key, erased, replaced;
 };
 
 // k and a [rows, heads·N] without gaps.
-inline Rwkv7Keys rwkv7_keys(int64_t heads, int64_t N, const Numbers& k, const Numbers& a, const Numbers& k_k,
+inline DeltaKeys delta_keys(int64_t heads, int64_t N, const Numbers& k, const Numbers& a, const Numbers& k_k,
                             const Numbers& k_a) {
-  Rwkv7Keys out{Numbers(k.size()), Numbers(k.size()), Numbers(k.size())};
+  DeltaKeys out{Numbers(k.size()), Numbers(k.size()), Numbers(k.size())};
   const auto C = size_t(heads * N);
   for (size_t head = 0; head < k.size(); head += size_t(N)) {
     double squares = 0;
@@ -40,7 +40,7 @@ inline Rwkv7Keys rwkv7_keys(int64_t heads, int64_t N, const Numbers& k, const Nu
   return out;
 }
 
-inline Numbers rwkv7_bonus(int64_t heads, int64_t N, const Numbers& o, const Numbers& r, const Numbers& k,
+inline Numbers step_bonus(int64_t heads, int64_t N, const Numbers& o, const Numbers& r, const Numbers& k,
                            const Numbers& v, const Numbers& r_k) {
   Numbers y(o.size());
   const auto C = size_t(heads * N);
