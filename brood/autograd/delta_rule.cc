@@ -34,13 +34,13 @@ DeltaKeyVars delta_keys(Tape& tape, Var k, Var a, Parameter& k_k, Parameter& k_a
   Var all = tape.make(rows, 3 * C, true);
   const DeltaKeyVars keys{tape.columns(all, 0, C), tape.columns(all, C, 2 * C),
                           tape.columns(all, 2 * C, 3 * C)};
-  const kernels::DeltaKeys in{.rows = rows,
-                              .heads = heads,
-                              .N = C / heads,
-                              .k = rows_of(k),
-                              .a = rows_of(a),
-                              .k_k = k_k.value.f32(),
-                              .k_a = k_a.value.f32()};
+  const kernels::DeltaRuleKeys in{.rows = rows,
+                                  .heads = heads,
+                                  .N = C / heads,
+                                  .k = rows_of(k),
+                                  .a = rows_of(a),
+                                  .k_k = k_k.value.f32(),
+                                  .k_a = k_a.value.f32()};
   float* inverse = tape.recording() ? tape.arena().floats(rows * heads) : nullptr;
   kernels::delta_keys(in, {to_rows(keys.key), to_rows(keys.erased), to_rows(keys.replaced)}, inverse);
   for (Parameter* p : {&k_k, &k_a}) tape.use(*p);

@@ -42,7 +42,8 @@ void decay_backward_columns(int64_t begin, int64_t end, int64_t rows, int64_t co
     });
 }
 
-void keys_rows(int64_t begin, int64_t end, const DeltaKeys& in, const DeltaKeyRows& out, float* inverse) {
+void keys_rows(int64_t begin, int64_t end, const DeltaRuleKeys& in, const DeltaRuleKeyRows& out,
+               float* inverse) {
   for (int64_t r = begin; r < end; ++r)
     for (int64_t h = 0; h < in.heads; ++h) {
       const int64_t at = h * in.N;
@@ -67,9 +68,9 @@ void keys_rows(int64_t begin, int64_t end, const DeltaKeys& in, const DeltaKeyRo
 }
 
 // One head of all rows. With dκ = dreplaced∘a − derased, du = (dκ − κ·⟨κ, dκ⟩)/|u|.
-void keys_backward_head(int64_t h, const DeltaKeys& in, const float* inverse, ConstRows erased_rows,
+void keys_backward_head(int64_t h, const DeltaRuleKeys& in, const float* inverse, ConstRows erased_rows,
                         ConstRows dkey_rows, ConstRows derased_rows, ConstRows dreplaced_rows,
-                        const DeltaKeysGradients& gradients) {
+                        const DeltaRuleKeysGradients& gradients) {
   const int64_t at = h * in.N;
   const float *k_k = in.k_k + at, *k_a = in.k_a + at;
   float *dk_k = gradients.k_k + at, *dk_a = gradients.k_a + at;
@@ -178,20 +179,20 @@ void bounded_decay(int64_t rows, int64_t cols, const float* z, const float* bias
 }
 
 void bounded_decay_backward(int64_t rows, int64_t cols, const float* z, const float* bias, const float* w,
-                          const float* dw, float* dz, float* dbias) {
+                            const float* dw, float* dz, float* dbias) {
   parallel_columns(rows, cols, [&](int64_t begin, int64_t end) {
     HWY_DYNAMIC_DISPATCH(decay_backward_columns)(begin, end, rows, cols, z, bias, w, dw, dz, dbias);
   });
 }
 
-void delta_keys(const DeltaKeys& in, const DeltaKeyRows& out, float* inverse) {
+void delta_keys(const DeltaRuleKeys& in, const DeltaRuleKeyRows& out, float* inverse) {
   parallel_rows(in.rows, in.heads * in.N, [&](int64_t begin, int64_t end) {
     HWY_DYNAMIC_DISPATCH(keys_rows)(begin, end, in, out, inverse);
   });
 }
 
-void delta_keys_backward(const DeltaKeys& in, const float* inverse, ConstRows erased, ConstRows dkey,
-                         ConstRows derased, ConstRows dreplaced, const DeltaKeysGradients& gradients) {
+void delta_keys_backward(const DeltaRuleKeys& in, const float* inverse, ConstRows erased, ConstRows dkey,
+                         ConstRows derased, ConstRows dreplaced, const DeltaRuleKeysGradients& gradients) {
   for_every_head(in.rows, in.heads, in.N, [&](int64_t h) {
     HWY_DYNAMIC_DISPATCH(keys_backward_head)(h, in, inverse, erased, dkey, derased, dreplaced, gradients);
   });
@@ -204,7 +205,7 @@ void step_bonus(const StepBonus& in, float* y, float* s) {
 }
 
 void step_bonus_backward(const StepBonus& in, const float* s, const float* dy,
-                          const StepBonusGradients& gradients) {
+                         const StepBonusGradients& gradients) {
   for_every_head(in.rows, in.heads, in.N, [&](int64_t h) {
     HWY_DYNAMIC_DISPATCH(bonus_backward_head)(h, in, s, dy, gradients);
   });

@@ -48,7 +48,7 @@ TEST(DeltaRuleOps, Bonus) {
   expect_gradients(store, [&](Tape& tape) {
     Var wide = as_input(tape, r), values = as_input(tape, v);
     return weigh(tape, step_bonus(tape, as_input(tape, o), tape.columns(wide, 0, 6),
-                                   tape.columns(wide, 6, 12), values, r_k, 2));
+                                  tape.columns(wide, 6, 12), values, r_k, 2));
   });
 }
 

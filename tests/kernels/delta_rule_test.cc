@@ -48,19 +48,20 @@ void check_decay(const Case& t) {
   expect_near("w", w, reference::bounded_decay(t.C, z, bias), 1);
   bounded_decay_backward(t.rows, t.C, t.a.data(), t.p.data(), w.data(), t.g.data(), dz.data(), dbias.data());
   expect_near("dz", dz,
-              slopes(z, [&](const Numbers& at) { return dot(g, reference::bounded_decay(t.C, at, bias)); }), 1);
+              slopes(z, [&](const Numbers& at) { return dot(g, reference::bounded_decay(t.C, at, bias)); }),
+              1);
   expect_near("dbias", dbias,
               slopes(bias, [&](const Numbers& at) { return dot(g, reference::bounded_decay(t.C, z, at)); }),
               double(t.rows));
 }
 
 void check_keys(const Case& t) {
-  const DeltaKeys in{t.rows, t.heads, t.N, {t.a.data(), t.C}, {t.b.data(), t.C}, t.p.data(), t.q.data()};
+  const DeltaRuleKeys in{t.rows, t.heads, t.N, {t.a.data(), t.C}, {t.b.data(), t.C}, t.p.data(), t.q.data()};
   Floats all(size_t(3 * t.n)), inverse(size_t(t.rows * t.heads));
   const auto part = [&](Floats& x, int64_t i) { return Rows{x.data() + i * t.C, 3 * t.C}; };
   delta_keys(in, {part(all, 0), part(all, 1), part(all, 2)}, inverse.data());
   const Numbers k = widen(t.a), a = widen(t.b), k_k = widen(t.p), k_a = widen(t.q);
-  const reference::DeltaKeys expected = reference::delta_keys(t.heads, t.N, k, a, k_k, k_a);
+  const reference::DeltaRuleKeys expected = reference::delta_keys(t.heads, t.N, k, a, k_k, k_a);
   Floats key(t.a.size()), erased(t.a.size()), replaced(t.a.size()), gradient(all.size());
   for (int64_t i = 0; i < t.n; ++i) {
     const auto at = size_t(i / t.C * 3 * t.C + i % t.C);
@@ -78,7 +79,7 @@ void check_keys(const Case& t) {
   delta_keys_backward(in, inverse.data(), of(all, 1), of(gradient, 0), of(gradient, 1), of(gradient, 2),
                       {{dk.data(), t.C}, {da.data(), t.C}, dk_k.data(), dk_a.data()});
   const auto loss = [&](const Numbers& k, const Numbers& a, const Numbers& k_k, const Numbers& k_a) {
-    const reference::DeltaKeys y = reference::delta_keys(t.heads, t.N, k, a, k_k, k_a);
+    const reference::DeltaRuleKeys y = reference::delta_keys(t.heads, t.N, k, a, k_k, k_a);
     return dot(widen(t.g), y.key) + dot(widen(t.g2), y.erased) + dot(widen(t.g3), y.replaced);
   };
   if (t.N == 1) return;  // a single number's direction is its sign, which bends where differences are taken
@@ -107,9 +108,8 @@ void check_bonus(const Case& t) {
   const double terms = 8 * t.terms();
   expect_near("y", y, reference::step_bonus(t.heads, t.N, o, r, k, v, r_k), terms);
   Floats d_o(t.a.size()), dr(t.a.size()), dk(t.a.size()), dv(t.a.size()), dr_k(t.p.size());
-  step_bonus_backward(
-      in, s.data(), t.g.data(),
-      {{d_o.data(), t.C}, {dr.data(), t.C}, {dk.data(), t.C}, {dv.data(), t.C}, dr_k.data()});
+  step_bonus_backward(in, s.data(), t.g.data(),
+                      {{d_o.data(), t.C}, {dr.data(), t.C}, {dk.data(), t.C}, {dv.data(), t.C}, dr_k.data()});
   expect_near("do", d_o, slopes(o, [&](const Numbers& x) { return loss(x, r, k, v, r_k); }), terms);
   expect_near("dr", dr, slopes(r, [&](const Numbers& x) { return loss(o, x, k, v, r_k); }), terms);
   expect_near("dk", dk, slopes(k, [&](const Numbers& x) { return loss(o, r, x, v, r_k); }), terms);
@@ -143,7 +143,7 @@ TEST(DeltaRule, AKeyOfZeroHasNoDirection) {
 TEST(DeltaRule, AKeyOfZeroHasNoGradientThroughItsDirection) {
   constexpr int64_t N = 5;
   const Floats k(N), a = normals(N, 1), k_k = normals(N, 2), k_a = normals(N, 3), g = normals(N, 4);
-  const DeltaKeys in{1, 1, N, {k.data(), N}, {a.data(), N}, k_k.data(), k_a.data()};
+  const DeltaRuleKeys in{1, 1, N, {k.data(), N}, {a.data(), N}, k_k.data(), k_a.data()};
   Floats key(N), erased(N), replaced(N), inverse(1), dk(N), da(N), dk_k(N), dk_a(N);
   delta_keys(in, {{key.data(), N}, {erased.data(), N}, {replaced.data(), N}}, inverse.data());
   delta_keys_backward(in, inverse.data(), {erased.data(), N}, {g.data(), N}, {g.data(), N}, {g.data(), N},
@@ -167,8 +167,9 @@ TEST(DeltaRule, SameForAnyThreads) {
     bounded_decay(t.rows, t.C, t.a.data(), t.p.data(), w);
     float* dz = next();
     bounded_decay_backward(t.rows, t.C, t.a.data(), t.p.data(), w, t.g.data(), dz, next());
-    const DeltaKeys keys{t.rows, t.heads, t.N, {t.a.data(), t.C}, {t.b.data(), t.C}, t.p.data(), t.q.data()};
-    const DeltaKeyRows made{rows(), rows(), rows()};
+    const DeltaRuleKeys keys{t.rows,     t.heads,   t.N, {t.a.data(), t.C}, {t.b.data(), t.C},
+                             t.p.data(), t.q.data()};
+    const DeltaRuleKeyRows made{rows(), rows(), rows()};
     delta_keys(keys, made, small.data());
     const Rows dk = rows(), da = rows();
     float* dp = next();

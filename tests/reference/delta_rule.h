@@ -17,14 +17,14 @@ inline Numbers bounded_decay(int64_t cols, const Numbers& z, const Numbers& bias
   return w;
 }
 
-struct DeltaKeys {
+struct DeltaRuleKeys {
   Numbers key, erased, replaced;
 };
 
 // k and a [rows, heads·N] without gaps.
-inline DeltaKeys delta_keys(int64_t heads, int64_t N, const Numbers& k, const Numbers& a, const Numbers& k_k,
-                            const Numbers& k_a) {
-  DeltaKeys out{Numbers(k.size()), Numbers(k.size()), Numbers(k.size())};
+inline DeltaRuleKeys delta_keys(int64_t heads, int64_t N, const Numbers& k, const Numbers& a,
+                                const Numbers& k_k, const Numbers& k_a) {
+  DeltaRuleKeys out{Numbers(k.size()), Numbers(k.size()), Numbers(k.size())};
   const auto C = size_t(heads * N);
   for (size_t head = 0; head < k.size(); head += size_t(N)) {
     double squares = 0;
@@ -41,7 +41,7 @@ inline DeltaKeys delta_keys(int64_t heads, int64_t N, const Numbers& k, const Nu
 }
 
 inline Numbers step_bonus(int64_t heads, int64_t N, const Numbers& o, const Numbers& r, const Numbers& k,
-                           const Numbers& v, const Numbers& r_k) {
+                          const Numbers& v, const Numbers& r_k) {
   Numbers y(o.size());
   const auto C = size_t(heads * N);
   for (size_t head = 0; head < o.size(); head += size_t(N)) {
