@@ -22,6 +22,7 @@
 
 #include "brood/base/threads.h"
 #include "brood/kernels/attention.h"
+#include "brood/kernels/four_vectors-inl.h"
 #include "brood/kernels/vector_math-inl.h"
 #include "hwy/highway.h"
 
@@ -107,18 +108,17 @@ HWY_INLINE void transpose(int64_t rows, int64_t cols, float scale, const From& f
   for (; first + 4 <= rows; first += 4) {
     const int64_t r = first;
     for (int64_t i = 0; i < whole_cols; i += 4) {
-      const auto a = hn::LoadU(d, from(r) + i), b = hn::LoadU(d, from(r + 1) + i);
-      const auto c = hn::LoadU(d, from(r + 2) + i), e = hn::LoadU(d, from(r + 3) + i);
-      const auto ac_low = hn::InterleaveLower(d, a, c), be_low = hn::InterleaveLower(d, b, e);
-      const auto ac_high = hn::InterleaveUpper(d, a, c), be_high = hn::InterleaveUpper(d, b, e);
+      auto a = hn::LoadU(d, from(r) + i), b = hn::LoadU(d, from(r + 1) + i);
+      auto c = hn::LoadU(d, from(r + 2) + i), e = hn::LoadU(d, from(r + 3) + i);
+      TurnFour(d, a, b, c, e);
       auto put = [&](int64_t at, hn::Vec<decltype(d)> v) HWY_ATTR {
         float* p = to(at) + r;
         hn::StoreU(kAdd ? hn::MulAdd(v, factor, hn::LoadU(d, p)) : hn::Mul(v, factor), d, p);
       };
-      put(i, hn::InterleaveLower(d, ac_low, be_low));
-      put(i + 1, hn::InterleaveUpper(d, ac_low, be_low));
-      put(i + 2, hn::InterleaveLower(d, ac_high, be_high));
-      put(i + 3, hn::InterleaveUpper(d, ac_high, be_high));
+      put(i, a);
+      put(i + 1, b);
+      put(i + 2, c);
+      put(i + 3, e);
     }
     for (int64_t k = 0; k < 4; ++k) one_by_one(r + k, whole_cols);
   }

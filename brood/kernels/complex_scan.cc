@@ -22,6 +22,7 @@
 #define HWY_TARGET_INCLUDE "brood/kernels/complex_scan.cc"
 #include "hwy/foreach_target.h"
 // After foreach_target.h, which includes this file once per target.
+#include "brood/kernels/complex-inl.h"
 #include "brood/kernels/vector_loop-inl.h"
 #include "hwy/highway.h"
 
@@ -50,33 +51,27 @@ namespace brood::kernels::HWY_NAMESPACE {
 namespace {
 
 template <class D>
-struct Complex {
-  hn::Vec<D> re, im;
-};
+using Modes = Complex<hn::Vec<D>>;
 
 // Mode n of a complex array, for the vector of channels at c.
 template <class D>
-HWY_INLINE Complex<D> load(D d, const ComplexScan& s, const float* array, int64_t n, int64_t c) {
-  const float* at = array + 2 * n * s.C + c;
-  return {hn::LoadU(d, at), hn::LoadU(d, at + s.C)};
+HWY_INLINE Modes<D> load(D d, const ComplexScan& s, const float* array, int64_t n, int64_t c) {
+  return Load(d, array + 2 * n * s.C + c, s.C);
 }
 
 template <class D>
-HWY_INLINE void store(D d, const ComplexScan& s, Complex<D> z, float* array, int64_t n, int64_t c) {
-  float* at = array + 2 * n * s.C + c;
-  hn::StoreU(z.re, d, at);
-  hn::StoreU(z.im, d, at + s.C);
+HWY_INLINE void store(D d, const ComplexScan& s, Modes<D> z, float* array, int64_t n, int64_t c) {
+  Store(d, z, array + 2 * n * s.C + c, s.C);
 }
 
 template <class D>
-HWY_INLINE void add(D d, const ComplexScan& s, Complex<D> z, float* array, int64_t n, int64_t c) {
-  const Complex<D> before = load(d, s, array, n, c);
-  store(d, s, Complex<D>{hn::Add(before.re, z.re), hn::Add(before.im, z.im)}, array, n, c);
+HWY_INLINE void add(D d, const ComplexScan& s, Modes<D> z, float* array, int64_t n, int64_t c) {
+  store(d, s, Plus(load(d, s, array, n, c), z), array, n, c);
 }
 
 // A h + B u
-template <class D>
-HWY_INLINE Complex<D> step(Complex<D> A, Complex<D> B, Complex<D> h, hn::Vec<D> u) {
+template <class V>
+HWY_INLINE Complex<V> step(Complex<V> A, Complex<V> B, Complex<V> h, V u) {
   return {hn::MulAdd(A.re, h.re, hn::NegMulAdd(A.im, h.im, hn::Mul(B.re, u))),
           hn::MulAdd(A.re, h.im, hn::MulAdd(A.im, h.re, hn::Mul(B.im, u)))};
 }
@@ -85,7 +80,7 @@ HWY_INLINE Complex<D> step(Complex<D> A, Complex<D> B, Complex<D> h, hn::Vec<D> 
 template <int K, class D>
 HWY_INLINE void scan_modes(D d, const ComplexScan& s, int64_t row, int64_t steps, int64_t n, int64_t c,
                            const float* from, float* to, float* sums, int64_t sums_stride) {
-  Complex<D> A[K], B[K], C[K], h[K];
+  Modes<D> A[K], B[K], C[K], h[K];
   for (int k = 0; k < K; ++k) {
     A[k] = load(d, s, s.A, n + k, c);
     B[k] = load(d, s, s.input, n + k, c);
@@ -164,9 +159,9 @@ struct BackwardTile {
 template <class D>
 void reverse_mode(D d, const ComplexScan& s, int64_t steps, int64_t n, int64_t c, const float* start,
                   const ComplexScanGradients& gradients, BackwardTile& tile, float* g_memory) {
-  const Complex<D> A = load(d, s, s.A, n, c), B = load(d, s, s.input, n, c), C = load(d, s, s.output, n, c);
+  const Modes<D> A = load(d, s, s.A, n, c), B = load(d, s, s.input, n, c), C = load(d, s, s.output, n, c);
   const auto again = [&](int64_t t) { return tile.h + 2 * t * kSlot; };
-  Complex<D> h = load(d, s, start, n, c);
+  Modes<D> h = load(d, s, start, n, c);
   hn::Store(h.re, d, again(0));
   hn::Store(h.im, d, again(0) + kSlot);
   for (int64_t t = 0; t < steps; ++t) {
@@ -175,12 +170,12 @@ void reverse_mode(D d, const ComplexScan& s, int64_t steps, int64_t n, int64_t c
     hn::Store(h.im, d, again(t + 1) + kSlot);
   }
   const auto zero = hn::Zero(d);
-  Complex<D> g{hn::Load(d, g_memory), hn::Load(d, g_memory + kSlot)};  // Ā g of the step behind
-  Complex<D> dA{zero, zero}, dB{zero, zero}, dC{zero, zero};
+  Modes<D> g{hn::Load(d, g_memory), hn::Load(d, g_memory + kSlot)};  // Ā g of the step behind
+  Modes<D> dA{zero, zero}, dB{zero, zero}, dC{zero, zero};
   const auto re2 = hn::Add(C.re, C.re), im2 = hn::Add(C.im, C.im);
   for (int64_t t = steps - 1; t >= 0; --t) {
     const auto dy = hn::Load(d, tile.dy + t * kSlot), u = hn::Load(d, tile.u + t * kSlot);
-    const Complex<D> now{h.re, h.im};
+    const Modes<D> now = h;
     h = {hn::Load(d, again(t)), hn::Load(d, again(t) + kSlot)};
     dC = {hn::MulAdd(dy, now.re, dC.re), hn::NegMulAdd(dy, now.im, dC.im)};
     g = {hn::MulAdd(re2, dy, g.re), hn::NegMulAdd(im2, dy, g.im)};
@@ -195,8 +190,7 @@ void reverse_mode(D d, const ComplexScan& s, int64_t steps, int64_t n, int64_t c
   hn::Store(g.im, d, g_memory + kSlot);
   if (gradients.A != nullptr) add(d, s, dA, gradients.A, n, c);
   if (gradients.input != nullptr) add(d, s, dB, gradients.input, n, c);
-  if (gradients.output != nullptr)
-    add(d, s, Complex<D>{hn::Add(dC.re, dC.re), hn::Add(dC.im, dC.im)}, gradients.output, n, c);
+  if (gradients.output != nullptr) add(d, s, Plus(dC, dC), gradients.output, n, c);
 }
 
 // One tile of stream b for the vector of channels at c. g: [N][2] slots.
@@ -233,8 +227,8 @@ void scan_backward(const ComplexScan& s, int64_t begin, int64_t end, const float
     for (int64_t b = 0; b < s.B; ++b) {
       const int64_t state = b * s.N * 2 * s.C;
       for (int64_t n = 0; n < s.N; ++n) {
-        const Complex<D> last =
-            dh_out == nullptr ? Complex<D>{hn::Zero(d), hn::Zero(d)} : load(d, s, dh_out + state, n, c);
+        const Modes<D> last =
+            dh_out == nullptr ? Modes<D>{hn::Zero(d), hn::Zero(d)} : load(d, s, dh_out + state, n, c);
         hn::Store(last.re, d, g + 2 * n * kSlot);
         hn::Store(last.im, d, g + (2 * n + 1) * kSlot);
       }
@@ -242,7 +236,7 @@ void scan_backward(const ComplexScan& s, int64_t begin, int64_t end, const float
         reverse_tile(d, s, b, k, c, kept, dy, gradients, tile, g);
       if (gradients.h_in == nullptr) continue;
       for (int64_t n = 0; n < s.N; ++n)
-        add(d, s, Complex<D>{hn::Load(d, g + 2 * n * kSlot), hn::Load(d, g + (2 * n + 1) * kSlot)},
+        add(d, s, Modes<D>{hn::Load(d, g + 2 * n * kSlot), hn::Load(d, g + (2 * n + 1) * kSlot)},
             gradients.h_in + state, n, c);
     }
   });

@@ -22,6 +22,7 @@
 #define HWY_TARGET_INCLUDE "brood/kernels/delta_scan_backward.cc"
 #include "hwy/foreach_target.h"
 // After foreach_target.h, which includes this file once per target.
+#include "brood/kernels/four_vectors-inl.h"
 #include "brood/kernels/vector_loop-inl.h"
 #include "hwy/highway.h"
 
@@ -98,15 +99,14 @@ void transpose(int64_t rows, int64_t cols, const float* from, int64_t from_strid
   for (int64_t r = 0; r < whole_rows; r += 4) {
     for (int64_t c = 0; c < whole_cols; c += 4) {
       const float* corner = from + r * from_stride + c;
-      const auto r0 = hn::LoadU(d, corner), r1 = hn::LoadU(d, corner + from_stride);
-      const auto r2 = hn::LoadU(d, corner + 2 * from_stride), r3 = hn::LoadU(d, corner + 3 * from_stride);
-      const auto low01 = hn::InterleaveLower(d, r0, r1), low23 = hn::InterleaveLower(d, r2, r3);
-      const auto high01 = hn::InterleaveUpper(d, r0, r1), high23 = hn::InterleaveUpper(d, r2, r3);
+      auto r0 = hn::LoadU(d, corner), r1 = hn::LoadU(d, corner + from_stride);
+      auto r2 = hn::LoadU(d, corner + 2 * from_stride), r3 = hn::LoadU(d, corner + 3 * from_stride);
+      TurnFour(d, r0, r1, r2, r3);
       float* at = to + c * to_stride + r;
-      put(hn::ConcatLowerLower(d, low23, low01), at);
-      put(hn::ConcatUpperUpper(d, low23, low01), at + to_stride);
-      put(hn::ConcatLowerLower(d, high23, high01), at + 2 * to_stride);
-      put(hn::ConcatUpperUpper(d, high23, high01), at + 3 * to_stride);
+      put(r0, at);
+      put(r1, at + to_stride);
+      put(r2, at + 2 * to_stride);
+      put(r3, at + 3 * to_stride);
     }
   }
 #endif
@@ -120,33 +120,11 @@ void transpose(int64_t rows, int64_t cols, const float* from, int64_t from_strid
 
 // to[i] = the sum of the lanes of slot i, for kBlock slots.
 void fold_lanes(const float* slots, float* to) {
+  const Lanes d;
   for (int64_t i = 0; i < kBlock; i += 4) {
-#if HWY_TARGET == HWY_SCALAR
-    for (int64_t j = 0; j < 4; ++j) to[i + j] = slots[(i + j) * kSlot];
-#else
-    // Within each four lanes: transposed, so that lane j is the sum of slot j's four.
-    const Lanes d;
-    const hn::RepartitionToWide<hn::RebindToUnsigned<Lanes> > d2;
-    const auto pairs = [&](const float* at) HWY_ATTR {
-      const Vec x = hn::Load(d, at), y = hn::Load(d, at + kSlot);
-      return hn::BitCast(d2, hn::Add(hn::InterleaveLower(d, x, y), hn::InterleaveUpper(d, x, y)));
-    };
-    const auto low = pairs(slots + i * kSlot), high = pairs(slots + (i + 2) * kSlot);
-    const Vec fours = hn::Add(hn::BitCast(d, hn::InterleaveLower(d2, low, high)),
-                              hn::BitCast(d, hn::InterleaveUpper(d2, low, high)));
-    // And the fours together.
-    if constexpr (kLanes == 16) {
-      const hn::Half<Lanes> d8;
-      const hn::Half<decltype(d8)> d4;
-      const auto eight = hn::Add(hn::LowerHalf(d8, fours), hn::UpperHalf(d8, fours));
-      hn::StoreU(hn::Add(hn::LowerHalf(d4, eight), hn::UpperHalf(d4, eight)), d4, to + i);
-    } else if constexpr (kLanes == 8) {
-      const hn::Half<Lanes> d4;
-      hn::StoreU(hn::Add(hn::LowerHalf(d4, fours), hn::UpperHalf(d4, fours)), d4, to + i);
-    } else {
-      hn::StoreU(fours, d, to + i);
-    }
-#endif
+    const float* at = slots + i * kSlot;
+    SumsOfFour(d, hn::Load(d, at), hn::Load(d, at + kSlot), hn::Load(d, at + 2 * kSlot),
+               hn::Load(d, at + 3 * kSlot), to + i);
   }
 }
 

@@ -7,43 +7,12 @@
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
 
+#include "brood/kernels/complex-inl.h"
 #include "brood/kernels/vector_loop-inl.h"
 #include "brood/kernels/vector_math-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace brood::kernels::HWY_NAMESPACE {
-
-template <class V>
-struct Complex {
-  V re, im;
-};
-
-template <class V>
-HWY_INLINE Complex<V> Times(Complex<V> x, Complex<V> y) {
-  return {hn::NegMulAdd(x.im, y.im, hn::Mul(x.re, y.re)), hn::MulAdd(x.im, y.re, hn::Mul(x.re, y.im))};
-}
-template <class V>
-HWY_INLINE Complex<V> Times(V x, Complex<V> y) {
-  return {hn::Mul(x, y.re), hn::Mul(x, y.im)};
-}
-// conj(x)·y
-template <class V>
-HWY_INLINE Complex<V> ConjugateTimes(Complex<V> x, Complex<V> y) {
-  return {hn::MulAdd(x.im, y.im, hn::Mul(x.re, y.re)), hn::NegMulAdd(x.im, y.re, hn::Mul(x.re, y.im))};
-}
-template <class V>
-HWY_INLINE Complex<V> Plus(Complex<V> x, Complex<V> y) {
-  return {hn::Add(x.re, y.re), hn::Add(x.im, y.im)};
-}
-template <class D, class V = hn::Vec<D>>
-HWY_INLINE Complex<V> Inverse(D d, Complex<V> x) {
-  const V scale = hn::Div(hn::Set(d, 1.0f), hn::MulAdd(x.re, x.re, hn::Mul(x.im, x.im)));
-  return {hn::Mul(x.re, scale), hn::Neg(hn::Mul(x.im, scale))};
-}
-template <class D, class V = hn::Vec<D>>
-HWY_INLINE Complex<V> Load(D d, const float* pair, int64_t C) {
-  return {hn::LoadU(d, pair), hn::LoadU(d, pair + C)};
-}
 
 // e^z − 1 for Re z <= 0, without the digits that the difference would lose: with m = e^x − 1 it is
 // m cos y − 2 sin²(y/2) + i (1 + m) sin y.

@@ -9,6 +9,8 @@
 #include <hwy/cache_control.h>
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
+// After foreach_target.h, which includes this file once per target.
+#include "brood/kernels/four_vectors-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace brood::kernels::HWY_NAMESPACE {
@@ -63,10 +65,6 @@ HWY_INLINE Pair load_pair_first(const Bf16* p, int64_t) {
   return {hn::Set(F(), to_float(p[0])), hn::Zero(F())};
 }
 
-HWY_INLINE void sums_of_four(V a, V b, V c, V e, float* sums) {
-  for (const V v : {a, b, c, e}) *sums++ = hn::GetLane(v);
-}
-
 #else
 
 using U16 = hn::Repartition<uint16_t, F>;
@@ -81,28 +79,6 @@ HWY_INLINE Pair widen_pair(hn::Vec<U16> both) {
 HWY_INLINE Pair load_pair(const Bf16* p) { return widen_pair(hn::LoadU(U16(), bits(p))); }
 HWY_INLINE Pair load_pair_first(const Bf16* p, int64_t n) {
   return widen_pair(load_first(U16(), bits(p), n));
-}
-
-// Adds the 128-bit blocks of v and stores the block that remains.
-template <class D>
-HWY_INLINE void store_folded(D d, hn::Vec<D> v, float* sums) {
-  if constexpr (hn::MaxLanes(D()) > 4) {
-    const hn::Half<D> half;
-    store_folded(half, hn::Add(hn::LowerHalf(half, v), hn::UpperHalf(half, v)), sums);
-  } else {
-    hn::StoreU(v, d, sums);
-  }
-}
-
-// The sums of the lanes of four vectors: three interleaving steps instead of four reductions.
-HWY_INLINE void sums_of_four(V a, V b, V c, V e, float* sums) {
-  const F d;
-  const hn::RepartitionToWide<U32> wide;
-  const auto ab = hn::Add(hn::InterleaveLower(d, a, b), hn::InterleaveUpper(d, a, b));
-  const auto ce = hn::Add(hn::InterleaveLower(d, c, e), hn::InterleaveUpper(d, c, e));
-  const auto low = hn::InterleaveLower(wide, hn::BitCast(wide, ab), hn::BitCast(wide, ce));
-  const auto high = hn::InterleaveUpper(wide, hn::BitCast(wide, ab), hn::BitCast(wide, ce));
-  store_folded(d, hn::Add(hn::BitCast(d, low), hn::BitCast(d, high)), sums);
 }
 
 #endif  // HWY_TARGET == HWY_SCALAR
@@ -140,7 +116,7 @@ HWY_INLINE void dot_block(int64_t rows, int64_t K, const T* A, int64_t lda, cons
   for (int m = 0; m < M; ++m) {
     for (int r = 0; r < R; r += 4) {
       float sums[4];
-      sums_of_four(sum[m][r], sum[m][r + 1], sum[m][r + 2], sum[m][r + 3], sums);
+      SumsOfFour(d, sum[m][r], sum[m][r + 1], sum[m][r + 2], sum[m][r + 3], sums);
       float* c = C + m * ldc + r;
       const int64_t valid = std::min<int64_t>(4, rows - r);
       for (int64_t i = 0; i < valid; ++i) c[i] = (accumulate ? c[i] : 0.0f) + sums[i];

@@ -11,6 +11,8 @@
 #include <hwy/cache_control.h>
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
+// After foreach_target.h, which includes this file once per target.
+#include "brood/kernels/four_vectors-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace brood::kernels::HWY_NAMESPACE {
@@ -38,15 +40,11 @@ using Four = hn::CappedTag<float, 4>;
 constexpr int64_t column(int64_t j, int64_t b) { return j * kLanes + 4 * b; }
 HWY_INLINE void transpose_four(V v0, V v1, V v2, V v3, float* columns) {
   const F d;
-  const hn::RepartitionToWide<hn::RebindToUnsigned<F> > wide;
-  const auto low01 = hn::BitCast(wide, hn::InterleaveLower(d, v0, v1));
-  const auto low23 = hn::BitCast(wide, hn::InterleaveLower(d, v2, v3));
-  const auto high01 = hn::BitCast(wide, hn::InterleaveUpper(d, v0, v1));
-  const auto high23 = hn::BitCast(wide, hn::InterleaveUpper(d, v2, v3));
-  hn::Store(hn::BitCast(d, hn::InterleaveLower(wide, low01, low23)), d, columns);
-  hn::Store(hn::BitCast(d, hn::InterleaveUpper(wide, low01, low23)), d, columns + kLanes);
-  hn::Store(hn::BitCast(d, hn::InterleaveLower(wide, high01, high23)), d, columns + 2 * kLanes);
-  hn::Store(hn::BitCast(d, hn::InterleaveUpper(wide, high01, high23)), d, columns + 3 * kLanes);
+  TurnFour(d, v0, v1, v2, v3);
+  hn::Store(v0, d, columns);
+  hn::Store(v1, d, columns + kLanes);
+  hn::Store(v2, d, columns + 2 * kLanes);
+  hn::Store(v3, d, columns + 3 * kLanes);
 }
 
 // Columns k of `rows` rows of A, `width` rows with the zeros that fill the last vector: [K][width].

@@ -1,5 +1,4 @@
-// What the loops over neurons' rows share, whether the rows are f32 or bf16. Include after
-// hwy/foreach_target.h.
+// What the loops over neurons' rows share. Include after hwy/foreach_target.h.
 //
 // The columns are walked in blocks of V vectors: a block of the step (or of its sum) stays in registers while
 // the rows of the list stream past. With 512-bit vectors one block is 256 columns.
@@ -12,9 +11,16 @@
 
 #include <cstdint>
 
+#include "brood/kernels/four_vectors-inl.h"
 #include "brood/kernels/neuron_rows.h"
 #include "hwy/cache_control.h"
 #include "hwy/highway.h"
+
+// Vectors cannot be elements of arrays on scalable targets, so sixteen of them are named.
+#ifndef BROOD_EACH_VECTOR
+#define BROOD_EACH_VECTOR(M) \
+  M(0) M(1) M(2) M(3) M(4) M(5) M(6) M(7) M(8) M(9) M(10) M(11) M(12) M(13) M(14) M(15)
+#endif
 
 HWY_BEFORE_NAMESPACE();
 namespace brood::kernels::HWY_NAMESPACE {
@@ -72,39 +78,6 @@ HWY_INLINE void OverColumns(int64_t cols, bool widest, const Block& block, const
   for (; c + 4 * lanes <= cols; c += 4 * lanes) block.template run<4>(c);
   for (; c + kLeast * lanes <= cols; c += kLeast * lanes) block.template run<kLeast>(c);
   if (c < cols) tail(c);
-}
-
-// The four sums over lanes of four vectors, written to to[0..3].
-template <class V>
-HWY_INLINE void SumFour(V a, V b, V c, V e, float* to) {
-#if HWY_HAVE_SCALABLE || HWY_TARGET == HWY_SCALAR
-  const Tag d;
-  to[0] = hn::GetLane(hn::SumOfLanes(d, a));
-  to[1] = hn::GetLane(hn::SumOfLanes(d, b));
-  to[2] = hn::GetLane(hn::SumOfLanes(d, c));
-  to[3] = hn::GetLane(hn::SumOfLanes(d, e));
-#else
-  // Within each block of four lanes: transpose in pairs and add, so that lane i of every block holds a part
-  // of sum i.
-  const Tag d;
-  const hn::Repartition<double, Tag> wide;
-  const auto ab = hn::Add(hn::InterleaveLower(d, a, b), hn::InterleaveUpper(d, a, b));
-  const auto ce = hn::Add(hn::InterleaveLower(d, c, e), hn::InterleaveUpper(d, c, e));
-  const auto low = hn::InterleaveLower(wide, hn::BitCast(wide, ab), hn::BitCast(wide, ce));
-  const auto high = hn::InterleaveUpper(wide, hn::BitCast(wide, ab), hn::BitCast(wide, ce));
-  const auto all = hn::Add(hn::BitCast(d, low), hn::BitCast(d, high));
-#if HWY_TARGET == HWY_AVX2
-  const hn::Half<Tag> half;
-  hn::StoreU(hn::Add(hn::LowerHalf(half, all), hn::UpperHalf(half, all)), half, to);
-#elif HWY_TARGET <= HWY_AVX3
-  const hn::Half<Tag> half;
-  const hn::Half<decltype(half)> quarter;
-  const auto two = hn::Add(hn::LowerHalf(half, all), hn::UpperHalf(half, all));
-  hn::StoreU(hn::Add(hn::LowerHalf(quarter, two), hn::UpperHalf(quarter, two)), quarter, to);
-#else
-  hn::StoreU(all, d, to);
-#endif
-#endif
 }
 
 HWY_INLINE void Deliver(const float* sums, int64_t count, bool add, float* out) {

@@ -13,6 +13,7 @@
 #include <algorithm>
 #include <cstdint>
 
+#include "brood/kernels/four_vectors-inl.h"
 #include "brood/kernels/scalar_scan.h"
 #include "brood/kernels/scalar_scan_memory.h"
 #include "brood/kernels/vector_math-inl.h"
@@ -123,35 +124,9 @@ HWY_NOINLINE void multiply(const Product& p) {
     for (int64_t row = 0; row < p.rows; row += kTileRows) multiply_tile<1>(p, row, column);
 }
 
-// to[i·to_step + j] = from[j·from_step + i] for i < rows, j < columns.
 HWY_NOINLINE void turn(int64_t rows, int64_t columns, const float* from, int64_t from_step, float* to,
                        int64_t to_step) {
-  int64_t j = 0;
-#if HWY_TARGET != HWY_SCALAR
-  const hn::CappedTag<float, 4> d;
-  const hn::RepartitionToWide<hn::RebindToUnsigned<decltype(d)>> wide;
-  for (; j + 4 <= columns; j += 4) {
-    int64_t i = 0;
-    for (; i + 4 <= rows; i += 4) {
-      const float* at = from + j * from_step + i;
-      const auto a = hn::LoadU(d, at), b = hn::LoadU(d, at + from_step);
-      const auto c = hn::LoadU(d, at + 2 * from_step), e = hn::LoadU(d, at + 3 * from_step);
-      const auto ab0 = hn::BitCast(wide, hn::InterleaveLower(d, a, b)),
-                 ab1 = hn::BitCast(wide, hn::InterleaveUpper(d, a, b)),
-                 ce0 = hn::BitCast(wide, hn::InterleaveLower(d, c, e)),
-                 ce1 = hn::BitCast(wide, hn::InterleaveUpper(d, c, e));
-      float* out = to + i * to_step + j;
-      hn::StoreU(hn::BitCast(d, hn::InterleaveLower(wide, ab0, ce0)), d, out);
-      hn::StoreU(hn::BitCast(d, hn::InterleaveUpper(wide, ab0, ce0)), d, out + to_step);
-      hn::StoreU(hn::BitCast(d, hn::InterleaveLower(wide, ab1, ce1)), d, out + 2 * to_step);
-      hn::StoreU(hn::BitCast(d, hn::InterleaveUpper(wide, ab1, ce1)), d, out + 3 * to_step);
-    }
-    for (; i < rows; ++i)
-      for (int64_t l = 0; l < 4; ++l) to[i * to_step + j + l] = from[(j + l) * from_step + i];
-  }
-#endif
-  for (; j < columns; ++j)
-    for (int64_t i = 0; i < rows; ++i) to[i * to_step + j] = from[j * from_step + i];
+  TurnBlock<4>(rows, columns, from, from_step, to, to_step);
 }
 
 // Calls function(d, i) for the vectors that cover [0, n): whole ones, then single numbers.

@@ -18,6 +18,7 @@
 #define HWY_TARGET_INCLUDE "brood/kernels/selective_scan_backward.cc"
 #include "hwy/foreach_target.h"
 // After foreach_target.h, which includes this file once per target.
+#include "brood/kernels/four_vectors-inl.h"
 #include "brood/kernels/selective_scan-inl.h"
 #include "hwy/cache_control.h"
 #include "hwy/highway.h"
@@ -227,9 +228,7 @@ HWY_INLINE void fold_four(const float* slots, float* to) {
     sum[j] = hn::Add(hn::Add(hn::Load(d, slot), hn::Load(d, slot + 4)),
                      hn::Add(hn::Load(d, slot + 8), hn::Load(d, slot + 12)));
   }
-  const auto ab = hn::Add(hn::InterleaveLower(d, sum[0], sum[1]), hn::InterleaveUpper(d, sum[0], sum[1]));
-  const auto cd = hn::Add(hn::InterleaveLower(d, sum[2], sum[3]), hn::InterleaveUpper(d, sum[2], sum[3]));
-  hn::StoreU(hn::Add(hn::ConcatLowerLower(d, cd, ab), hn::ConcatUpperUpper(d, cd, ab)), d, to);
+  SumsOfFour(d, sum[0], sum[1], sum[2], sum[3], to);
 #endif
 }
 

@@ -14,7 +14,8 @@
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "brood/kernels/tiles.cc"
 #include <hwy/foreach_target.h>
-#include <hwy/highway.h>
+// After foreach_target.h, which includes this file once per target.
+#include "brood/kernels/four_vectors-inl.h"
 
 #ifndef BROOD_TILES_SIDES
 #define BROOD_TILES_SIDES
@@ -49,39 +50,9 @@ constexpr int64_t kPanelFloats = 8192;  // 32 KB: a packed panel stays in L1
 
 HWY_INLINE int64_t panel_depth(int64_t width) { return std::max<int64_t>(64, kPanelFloats / width); }
 
-#if HWY_TARGET != HWY_SCALAR
-// Transposes 4x4 numbers: to[i·to_step + j] = from[j·from_step + i].
-HWY_INLINE void transpose4(const float* from, int64_t from_step, float* to, int64_t to_step) {
-  const hn::FixedTag<float, 4> d;
-  const hn::RepartitionToWide<hn::RebindToUnsigned<decltype(d)>> wide;
-  const auto a = hn::LoadU(d, from), b = hn::LoadU(d, from + from_step);
-  const auto c = hn::LoadU(d, from + 2 * from_step), e = hn::LoadU(d, from + 3 * from_step);
-  const auto ab0 = hn::BitCast(wide, hn::InterleaveLower(d, a, b)),
-             ab1 = hn::BitCast(wide, hn::InterleaveUpper(d, a, b)),
-             ce0 = hn::BitCast(wide, hn::InterleaveLower(d, c, e)),
-             ce1 = hn::BitCast(wide, hn::InterleaveUpper(d, c, e));
-  hn::StoreU(hn::BitCast(d, hn::InterleaveLower(wide, ab0, ce0)), d, to);
-  hn::StoreU(hn::BitCast(d, hn::InterleaveUpper(wide, ab0, ce0)), d, to + to_step);
-  hn::StoreU(hn::BitCast(d, hn::InterleaveLower(wide, ab1, ce1)), d, to + 2 * to_step);
-  hn::StoreU(hn::BitCast(d, hn::InterleaveUpper(wide, ab1, ce1)), d, to + 3 * to_step);
-}
-#endif
-
-// to[i·to_step + j] = from[j·from_step + i] for i < rows, j < columns.
 HWY_NOINLINE void transpose(int64_t rows, int64_t columns, const float* from, int64_t from_step, float* to,
                             int64_t to_step) {
-  int64_t j = 0;
-#if HWY_TARGET != HWY_SCALAR
-  for (; j + 4 <= columns; j += 4) {
-    int64_t i = 0;
-    for (; i + 4 <= rows; i += 4)
-      transpose4(from + j * from_step + i, from_step, to + i * to_step + j, to_step);
-    for (; i < rows; ++i)
-      for (int64_t l = 0; l < 4; ++l) to[i * to_step + j + l] = from[(j + l) * from_step + i];
-  }
-#endif
-  for (; j < columns; ++j)
-    for (int64_t i = 0; i < rows; ++i) to[i * to_step + j] = from[j * from_step + i];
+  TurnBlock<4>(rows, columns, from, from_step, to, to_step);
 }
 
 // Columns [column, column + columns) of k in [k, k + depth), as [depth][width] with zeros beyond the columns.
