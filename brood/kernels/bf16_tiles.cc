@@ -357,51 +357,12 @@ void bf16_product(Bf16Kernel kernel, Order a_order, Order b_order, int64_t M, in
       multiply_part(p, n, std::min(kPackedColumns, p.columns - n), k, std::min(kPackedDepth, K - k), packed);
 }
 
-namespace {
-
-BROOD_AMX void amx_burst(int64_t steps) {
-  alignas(64) static const Bf16 zeros[kTile] = {};
-  const AmxOn on(kTileConfig);
-  _tile_loadd(4, zeros, 64);
-  _tile_loadd(5, zeros, 64);
-  for (int64_t i = 0; i < steps; ++i) {
-    _tile_dpbf16ps(0, 4, 5);
-    _tile_dpbf16ps(1, 4, 5);
-    _tile_dpbf16ps(2, 4, 5);
-    _tile_dpbf16ps(3, 4, 5);
-  }
-}
-
-BROOD_AVX512 void avx512_burst(int64_t steps) {
-  __m512 s[16];
-  for (auto& v : s) v = _mm512_setzero_ps();
-  const __m512bh one = __m512bh(_mm512_set1_epi32(0x3f803f80));
-  for (int64_t i = 0; i < steps; ++i) {
-    for (auto& v : s) {
-      v = _mm512_dpbf16_ps(v, one, one);
-      asm volatile("" : "+v"(v));
-    }
-  }
-}
-
-}  // namespace
-
-double bf16_burst(Bf16Kernel kernel, int64_t steps) {
-  if (kernel == Bf16Kernel::kAmx) {
-    amx_burst(steps);
-    return double(steps) * 4 * 2 * kOut * kDepth;
-  }
-  avx512_burst(steps);
-  return double(steps) * 16 * 2 * 32;
-}
-
 #else
 
 void bf16_product(Bf16Kernel, Order, Order, int64_t, int64_t, int64_t, const Bf16*, int64_t, const Bf16*,
                   int64_t, bool, float*, int64_t) {
   BROOD_ASSERT(false);
 }
-double bf16_burst(Bf16Kernel, int64_t) { return 0.0; }
 
 #endif  // BROOD_BF16_TILES
 
