@@ -23,6 +23,9 @@ constexpr int64_t kBlockRows = 64;
 constexpr int64_t kFewRouted = 16;
 // Below this much work one thread is done before others could be of use (20 µs).
 constexpr int64_t kThreadedFlops = 3'000'000;
+// Up to a product of this size backward takes the experts side by side, each on one thread: forks of such products
+// would come too often. Above, an expert has work for all threads, however uneven the loads are.
+constexpr int64_t kSharedFlops = 4 * kThreadedFlops;
 
 struct Block {
   int64_t expert, first, count;  // places
@@ -67,8 +70,8 @@ struct Routed {
   void activate(const Block& block) const;
   void activate_backward(int64_t e, const float* dhidden, float* dgate, float* dup) const;
   void spread(const float* dy, float* dout, float* dweight) const;
-  void backward_expert(int64_t e, const float* dout, float* dhidden, float* dgate, float* dup,
-                       float* din) const;
+  void backward_experts(const float* dout, float* din) const;
+  void backward_expert(int64_t e, const float* dout, float* din, Arena& scratch) const;
 };
 
 Rows Routed::allocate_rows(int64_t cols, bool half_too) const {
@@ -211,21 +214,41 @@ void Routed::activate_backward(int64_t e, const float* dhidden, float* dgate, fl
   }
 }
 
-// The buffers have room for the rows of the busiest expert; din receives rows of places.
-void Routed::backward_expert(int64_t e, const float* dout, float* dhidden, float* dgate, float* dup,
-                             float* din) const {
+// din receives rows of places.
+void Routed::backward_expert(int64_t e, const float* dout, float* din, Arena& scratch) const {
   const int64_t first = begin[e], count = begin[e + 1] - first;
   const Expert& expert = set->experts[size_t(e)];
-  Arena& arena = tape->arena();
+  float *dhidden = scratch.floats(count * width), *dgate = scratch.floats(count * width),
+        *dup = scratch.floats(count * width);
   const auto back = [&](Parameter& w, const float* dy, const Rows& from, float* dx, bool accumulate) {
     const int64_t out_cols = w.value.shape()[0];
     tape->sink().linear(w, count, dy, out_cols, from.row(first), from.cols, dx, from.cols, accumulate,
-                        tape->precision(), arena);
+                        tape->precision(), scratch);
   };
   back(*expert.down, dout + first * d, hidden, dhidden, false);
   activate_backward(e, dhidden, dgate, dup);
   back(*expert.up, dup, in, din + first * d, false);
   if (expert.gate) back(*expert.gate, dgate, in, din + first * d, true);
+}
+
+void Routed::backward_experts(const float* dout, float* din) const {
+  int64_t used = 0, busiest = 0;
+  int64_t* experts = tape->arena().allocate_array<int64_t>(n);
+  for (int64_t e = 0; e < n; ++e) {
+    if (begin[e + 1] == begin[e]) continue;
+    experts[used++] = e;
+    busiest = std::max(busiest, begin[e + 1] - begin[e]);
+  }
+  auto task = [&](int64_t i) {
+    thread_local Arena scratch;  // the next expert takes the same memory, still in the cache
+    scratch.reset();
+    backward_expert(experts[i], dout, din, scratch);
+  };
+  if (2 * busiest * width * d < kSharedFlops && 12 * places() * width * d >= kThreadedFlops) {
+    parallel(used, task);
+  } else {
+    for (int64_t i = 0; i < used; ++i) task(i);
+  }
 }
 
 void Routed::backward() const {
@@ -235,12 +258,7 @@ void Routed::backward() const {
   float* dweight = arena.floats(places());
   spread(tape->gradient(y), dout, dweight);
 
-  int64_t busiest = 0;
-  for (int64_t e = 0; e < n; ++e) busiest = std::max(busiest, begin[e + 1] - begin[e]);
-  float *dhidden = arena.floats(busiest * width), *dgate = arena.floats(busiest * width),
-        *dup = arena.floats(busiest * width);
-  for (int64_t e = 0; e < n; ++e)
-    if (begin[e + 1] > begin[e]) backward_expert(e, dout, dhidden, dgate, dup, din);
+  backward_experts(dout, din);
 
   float* dz = arena.floats(rows * n);
   kernels::route_backward(set->routing, rows, z, score, chosen, begin, dweight, dz);

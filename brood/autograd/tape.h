@@ -57,7 +57,8 @@ class GradientSink {
 
   // Backward of y[T,out] = x[T,in] Wᵀ for the whole parameter W [out,in]: takes care of dW = dyᵀx, and, when
   // dx is not null, of dx (+)= dy·W with W as it was in forward. Row strides ldy, ldx, lddx. The last use in
-  // this step when w.open_uses is 1 on entry; lowers it.
+  // this step when w.open_uses is 1 on entry; lowers it. Several threads may call it at once, each for a weight
+  // and with a scratch of its own.
   virtual void linear(Parameter& w, int64_t T, const float* dy, int64_t ldy, const float* x, int64_t ldx,
                       float* dx, int64_t lddx, bool accumulate, Precision precision, Arena& scratch);
 

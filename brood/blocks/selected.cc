@@ -10,6 +10,8 @@
 // equations: this is a reconstruction in kind.
 #include "brood/autograd/selected.h"
 
+#include <map>
+
 #include "brood/blocks/initialise.h"
 #include "brood/blocks/registry.h"
 
@@ -35,6 +37,9 @@ Shapes read_shapes(Settings& settings, int64_t d_model) {
   s.sparsity = sparse == "auto" ? Sparsity::kAuto : sparse == "always" ? Sparsity::kAlways : Sparsity::kNever;
   return s;
 }
+
+// Layers of one width work in the same memory.
+using Spaces = std::map<int64_t, std::shared_ptr<NeuronSpace>>;
 
 class Selected final : public Block {
  public:
@@ -77,11 +82,10 @@ class Selected final : public Block {
 std::unique_ptr<Block> make_selected(Settings& settings, const Place& place, ParameterStore& store,
                                      Random& random) {
   const Shapes shapes = read_shapes(settings, place.d_model);
-  // Layers of one width work in the same memory.
-  auto space = std::static_pointer_cast<NeuronSpace>(place.shared);
-  if (!space || space->neurons() != shapes.d_ff)
-    place.shared = space = std::make_shared<NeuronSpace>(1, std::span(&shapes.d_ff, 1), shapes.d_model);
-  return std::make_unique<Selected>(shapes, std::move(space), place, store, random);
+  if (!place.shared) place.shared = std::make_shared<Spaces>();
+  std::shared_ptr<NeuronSpace>& space = (*std::static_pointer_cast<Spaces>(place.shared))[shapes.d_ff];
+  if (!space) space = std::make_shared<NeuronSpace>(1, std::span(&shapes.d_ff, 1), shapes.d_model);
+  return std::make_unique<Selected>(shapes, space, place, store, random);
 }
 
 }  // namespace brood
