@@ -89,7 +89,8 @@ void DirectoryUpdate::commit() {
     files_.sync_directory(directory_);
     install();
   } catch (const Error& error) {
-    fail("{} (the save is complete in {}{} and will be read from there)", error.what(), directory_, kReady);
+    fail_as(error, fmt::format("{} (the save is complete in {}{} and will be read from there)", error.what(),
+                               directory_, kReady));
   }
 }
 

@@ -3,11 +3,19 @@
 #include <cstdio>
 #include <cstdlib>
 
-namespace brood::internal {
+namespace brood {
+
+void fail_as(const Error& error, const std::string& sentence) {
+  if (dynamic_cast<const Failure*>(&error)) throw Failure(sentence);
+  throw Error(sentence);
+}
+
+namespace internal {
 
 void assertion_failed(const char* condition, const char* file, int line) {
   std::fprintf(stderr, "%s:%d: assertion failed: %s\n", file, line, condition);
   std::abort();
 }
 
-}  // namespace brood::internal
+}  // namespace internal
+}  // namespace brood

@@ -40,6 +40,22 @@ const char* mend(int error_number) {
   }
 }
 
+// No fault of the path: the machine has no more of something, or what it has is broken.
+bool is_failure(int error_number) {
+  switch (error_number) {
+    case ENOSPC:
+    case EDQUOT:
+    case EFBIG:
+    case EIO:
+    case EMFILE:
+    case ENFILE:
+    case ENOMEM:
+      return true;
+    default:
+      return false;
+  }
+}
+
 class Descriptor {
  public:
   explicit Descriptor(const std::string& path) : fd_(::open(path.c_str(), O_RDONLY | O_CLOEXEC)) {
@@ -64,7 +80,9 @@ struct stat status_of(const Descriptor& file, const std::string& path) {
 }  // namespace
 
 void fail_system(const std::string& doing, int error_number) {
-  fail("{}: {}; {}", doing, std::generic_category().message(error_number), mend(error_number));
+  const std::string reason = std::generic_category().message(error_number);
+  if (is_failure(error_number)) give_up("{}: {}; {}", doing, reason, mend(error_number));
+  fail("{}: {}; {}", doing, reason, mend(error_number));
 }
 
 std::string read_file(const std::string& path, int64_t limit) {

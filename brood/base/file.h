@@ -12,7 +12,8 @@
 
 namespace brood {
 
-// "doing: reason; mend" for the errno of a failed system call, e.g. doing = "reading x.txt".
+// "doing: reason; mend" for the errno of a failed system call, e.g. doing = "reading x.txt". Throws Failure where
+// another path would not have helped.
 [[noreturn]] void fail_system(const std::string& doing, int error_number);
 
 // The whole file; refused when it is longer than `limit` bytes (a configuration of a gigabyte is some other

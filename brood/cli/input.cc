@@ -5,7 +5,7 @@
 
 #include "brood/base/error.h"
 #include "brood/cli/interrupt.h"
-#include "brood/senses/bytes.h"
+#include "brood/cli/output.h"
 
 namespace brood::cli {
 namespace {
@@ -23,10 +23,21 @@ void require_bytes(const Model& model, const std::string& name) {
   }
 }
 
+ByteStream open_sources(std::span<const std::string> sources) {
+  ByteStream stream = ByteStream::open(sources);
+  const std::vector<std::string>& left_out = stream.unreadable();
+  if (left_out.size() == 1)
+    say(fmt::format("reading {}: it cannot be read and is left out", left_out[0]));
+  else if (!left_out.empty())
+    say(fmt::format("reading {}: it cannot be read and is left out, as are {} others", left_out[0],
+                    left_out.size() - 1));
+  return stream;
+}
+
 std::vector<uint8_t> read_all(std::span<const std::string> sources) {
   std::vector<uint8_t> bytes;
   if (sources.empty()) return bytes;
-  ByteStream stream = ByteStream::open(sources);
+  ByteStream stream = open_sources(sources);
   if (stream.total() > 0) bytes.reserve(size_t(stream.total()) + kBlock);
   for (;;) {
     const size_t filled = bytes.size();

@@ -114,7 +114,7 @@ class Run {
   }
 
   int run() {
-    ByteStream stream = ByteStream::open(options_.in);
+    ByteStream stream = open_sources(std::span(&options_.in, 1));
     check_save_folder(options_.save, options_.model, options_.overwrite, "--model " + options_.save);
     if (options_.in == "-" && isatty(STDIN_FILENO)) say("live: reading what you type; Ctrl-D ends it");
     Meter meter(*learner_);
@@ -158,7 +158,8 @@ class Run {
       if (options_.save.empty()) throw;
       learn_rest(meter);
       save();
-      fail("{} (what was learnt until then is saved in {})", error.what(), options_.save);
+      fail_as(error,
+              fmt::format("{} (what was learnt until then is saved in {})", error.what(), options_.save));
     }
   }
 
@@ -208,7 +209,7 @@ Action define_live(CLI::App& app, const Common& common) {
   app.add_option("--in", options->in, "what to read; a folder stands for its text, - for standard input")
       ->capture_default_str()
       ->type_name("FILE|DIR|-");
-  app.add_option("--save", options->save, "keep model, state and optimiser in this folder")->type_name("DIR");
+  add_save(app, options->save, "keep model, state and optimiser in this folder");
   app.add_flag("--overwrite", options->overwrite, "start over in a folder that holds another model");
   app.add_option("--save-every", options->save_every, "seconds between saves on the way")
       ->capture_default_str()

@@ -48,7 +48,10 @@ constexpr const char* kExamples =
     "  brood live --model mamba-s --in book.txt --save book     learn a book, byte by byte\n"
     "  brood talk book --prompt 'Once '                         let it write\n"
     "  brood live --model book --in news.txt --save book        go on learning\n"
-    "  brood VERB --help                                        every option of a verb, with examples\n";
+    "  brood VERB --help                                        every option of a verb, with examples\n"
+    "Exit codes: 0 done; 2 what was asked for cannot be; 1 it went wrong on the way (a full disk, a run "
+    "that\n"
+    "diverged); 128 and the signal's number: interrupted, with what was learnt saved.\n";
 
 void add_common(CLI::App& verb, Common& common) {
   verb.add_option("--threads", common.threads, "threads that compute (results do not depend on it)")
@@ -93,10 +96,15 @@ int act(const Action& action, const Common& common) {
     return 0;
   } catch (const std::bad_alloc&) {
     say("brood: this needs more memory than there is; try a smaller model, batch or context");
+  } catch (const Failure& failure) {
+    say(fmt::format("brood: {}", failure.what()));
+  } catch (const Error& error) {
+    say(fmt::format("brood: {}", error.what()));
+    return kUserError;
   } catch (const std::exception& error) {
     say(fmt::format("brood: {}", error.what()));
   }
-  return kUserError;
+  return kFailure;
 }
 
 int run(int argc, char** argv) {

@@ -62,7 +62,7 @@ Action define_merge(CLI::App& app, const Common& common) {
   auto options = std::make_shared<Options>();
   app.footer(kExamples);
   app.add_option("models", options->models, "two model folders or more")->required()->type_name("DIR...");
-  app.add_option("--save", options->save, "keep the new model in this folder")->required()->type_name("DIR");
+  add_save(app, options->save, "keep the new model in this folder")->required();
   app.add_flag("--average", options->average, "the mean of each number, nothing side by side");
   app.add_option("--weights", options->weights,
                  "how much each model counts in what is averaged (side by side: all but neurons or experts)")

@@ -19,7 +19,7 @@ void write_out(std::string_view bytes) {
     const ssize_t written = ::write(STDOUT_FILENO, bytes.data(), bytes.size());
     if (written < 0 && errno == EINTR) continue;
     if (written < 0 && errno == EPIPE) throw ClosedPipe{};
-    if (written < 0) fail("writing to standard output: {}", std::strerror(errno));
+    if (written < 0) give_up("writing to standard output: {}", std::strerror(errno));
     bytes.remove_prefix(size_t(written));
   }
 }

@@ -9,7 +9,7 @@ namespace brood::cli {
 // The reader of standard output has gone; there is nobody left to write for. Ends the program quietly.
 struct ClosedPipe {};
 
-// Writes and does not wait for more. Throws ClosedPipe; Error when standard output cannot take it (a full
+// Writes and does not wait for more. Throws ClosedPipe; Failure when standard output cannot take it (a full
 // disk).
 void write_out(std::string_view bytes);
 

@@ -7,6 +7,13 @@
 
 namespace brood::cli {
 
+CLI::Option* add_save(CLI::App& app, std::string& folder, const char* purpose) {
+  const auto named = [](const std::string& name) {
+    return name.empty() ? std::string("must be the name of a folder, but is empty") : std::string();
+  };
+  return app.add_option("--save", folder, purpose)->check(named)->type_name("DIR");
+}
+
 void check_save_folder(const std::string& folder, const std::string& source, bool overwrite,
                        const std::string& go_on) {
   if (folder.empty()) return;

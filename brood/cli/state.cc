@@ -46,6 +46,13 @@ struct Options {
   int64_t stream = 0, streams = 1;
 };
 
+void add_file(CLI::App& app, Options& options) {
+  app.add_option("file", options.file, "of brood state save")->required()->type_name("FILE");
+}
+void add_output(CLI::App& app, Options& options) {
+  app.add_option("-o,--output", options.output, "the file to be made")->required()->type_name("FILE");
+}
+
 std::string describe(const KeptState& kept) {
   return fmt::format("{} {} after {} steps, {}", kept.state.streams,
                      kept.state.streams == 1 ? "stream" : "streams", kept.state.positions[0],
@@ -111,7 +118,7 @@ Action define_save(CLI::App& app, std::shared_ptr<Options> options, const Common
       ->type_name("DIR");
   app.add_option("--data", options->data, "what to read: files or folders, one after the other; - for stdin")
       ->type_name("FILE...");
-  app.add_option("-o,--output", options->output, "the file to be made")->required()->type_name("FILE");
+  add_output(app, *options);
   add_memory_options(app, options->memory);
   return [options, &common] { return save(*options, common); };
 }
@@ -159,7 +166,7 @@ Action define_load(CLI::App& app, std::shared_ptr<Options> options, const Common
       "Examples:\n"
       "  brood state load book play.state      talk and live now go on from there\n");
   app.add_option("model", options->model, "a model folder; its weights stay")->required()->type_name("DIR");
-  app.add_option("file", options->file, "of brood state save")->required()->type_name("FILE");
+  add_file(app, *options);
   app.add_flag("--any-weights", options->memory.any_weights,
                "take it though the model's weights have changed since it was kept");
   return [options, &common] { return load(*options, common); };
@@ -185,7 +192,7 @@ Action define_fork(CLI::App& app, std::shared_ptr<Options> options, const Common
       "Examples:\n"
       "  brood state fork play.state --streams 8 -o 8.state     eight that begin alike\n"
       "  brood state fork 8.state --stream 3 -o third.state     one of them, by itself\n");
-  app.add_option("file", options->file, "of brood state save")->required()->type_name("FILE");
+  add_file(app, *options);
   app.add_option("--stream", options->stream, "which of its streams")
       ->capture_default_str()
       ->check(whole(0, 1 << 20))
@@ -194,7 +201,7 @@ Action define_fork(CLI::App& app, std::shared_ptr<Options> options, const Common
       ->capture_default_str()
       ->check(whole(1, 1 << 20))
       ->type_name("N");
-  app.add_option("-o,--output", options->output, "the file to be made")->required()->type_name("FILE");
+  add_output(app, *options);
   return [options, &common] { return fork(*options, common); };
 }
 

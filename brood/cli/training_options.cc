@@ -7,6 +7,7 @@
 
 #include "brood/base/progress.h"
 #include "brood/cli/numbers.h"
+#include "brood/cli/save_folder.h"
 
 namespace brood::cli {
 namespace {
@@ -85,7 +86,7 @@ void add_optimiser_options(CLI::App& app, TrainingOptions& options) {
 }
 
 void add_save_options(CLI::App& app, TrainingOptions& options) {
-  app.add_option("--save", options.trainer.directory, "keep the model in this folder")->type_name("DIR");
+  add_save(app, options.trainer.directory, "keep the model in this folder");
   app.add_option("--save-every", options.trainer.save_every, "seconds between saves on the way")
       ->capture_default_str()
       ->check(above_zero(1e9))

@@ -38,6 +38,7 @@ Action define_pack(CLI::App& app, const Common& common);
 Action define_unpack(CLI::App& app, const Common& common);
 Action define_info(CLI::App& app, const Common& common);
 
-constexpr int kUserError = 2;  // exit code
+// Exit codes: what was asked for cannot be, and what was asked for went wrong (base/error.h).
+constexpr int kUserError = 2, kFailure = 1;
 
 }  // namespace brood::cli

@@ -8,6 +8,7 @@
 #include "brood/base/float_mode.h"
 #include "brood/base/json.h"
 #include "brood/learn/evaluate.h"
+#include "brood/model/diverged.h"
 
 namespace brood {
 
@@ -137,8 +138,9 @@ double LiveLearner::Impl::pass() {
 
 void LiveLearner::Impl::update(Var loss, double cost) {
   if (!std::isfinite(cost))
-    fail("live: the cost is not a number any more after {} updates: a smaller --learning-rate helps",
-         updates);
+    throw Diverged(fmt::format(
+        "live: the cost is not a number any more after {} updates: a smaller --learning-rate helps",
+        updates));
   if (updates == 0) forget_moments(model.parameters());
   riding.begin_step(learning_rate());
   tape.backward(loss, 1.0f / float(loss.rows()));

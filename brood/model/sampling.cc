@@ -5,7 +5,7 @@
 #include <limits>
 #include <vector>
 
-#include "brood/base/error.h"
+#include "brood/model/diverged.h"
 
 namespace brood {
 
@@ -23,7 +23,8 @@ int32_t most_likely(std::span<const float> logits) {
   size_t best = 0;
   for (size_t i = 0; i < logits.size(); ++i) {
     if (std::isnan(logits[i]) || logits[i] == std::numeric_limits<float>::infinity())
-      fail("sampling: logit {} is {}; the model has diverged, go back to an earlier save", i, logits[i]);
+      throw Diverged(fmt::format(
+          "sampling: logit {} is {}; the model has diverged, go back to an earlier save", i, logits[i]));
     if (logits[i] > logits[best]) best = i;
   }
   if (std::isinf(logits[best])) fail("sampling: every token is ruled out; there is nothing to choose");

@@ -53,19 +53,21 @@ class Input {
   int fd_ = -1;
 };
 
-// Empty files are text. What cannot be opened or read is none.
-bool is_text(const std::string& path) {
+enum class Content { kText, kBinary, kUnreadable };
+
+// Empty files are text.
+Content content_of(const std::string& path) {
   Input file;
-  if (!file.try_open(path)) return false;
+  if (!file.try_open(path)) return Content::kUnreadable;
   std::vector<uint8_t> block(kProbeBytes);
   size_t filled = 0;
   while (filled < block.size()) {
     const int64_t n = file.read(std::span(block).subspan(filled));
-    if (n < 0) return false;
+    if (n < 0) return Content::kUnreadable;
     if (n == 0) break;
     filled += size_t(n);
   }
-  return std::memchr(block.data(), 0, filled) == nullptr;
+  return std::memchr(block.data(), 0, filled) == nullptr ? Content::kText : Content::kBinary;
 }
 
 bool is_made(const fs::path& directory) {
@@ -87,31 +89,47 @@ struct stat status_of(const std::string& source) {
 
 }  // namespace
 
-std::vector<std::string> text_files(const std::string& directory) {
+std::vector<std::string> text_files(const std::string& directory, std::vector<std::string>* unreadable) {
   std::vector<std::string> files;
   std::error_code error;
   auto it = fs::recursive_directory_iterator(directory, fs::directory_options::skip_permission_denied, error);
   if (error) fail_system("reading the directory " + directory, error.value());
-  int64_t binaries = 0;
+  int64_t others = 0;
+  const auto leave_out = [&](const std::string& path) {
+    ++others;
+    if (unreadable) unreadable->push_back(path);
+  };
   while (it != fs::recursive_directory_iterator()) {
     std::error_code ignored;
     if (it->is_symlink(ignored)) {
       it.disable_recursion_pending();
     } else if (it->is_directory(ignored)) {
-      if (is_made(it->path())) it.disable_recursion_pending();
+      if (is_made(it->path()))
+        it.disable_recursion_pending();
+      else if (::faccessat(AT_FDCWD, it->path().c_str(), R_OK | X_OK, AT_EACCESS) != 0)
+        leave_out(it->path().string());
     } else if (it->is_regular_file(ignored)) {
-      if (is_text(it->path().string()))
-        files.push_back(it->path().string());
-      else
-        ++binaries;
+      const std::string path = it->path().string();
+      switch (content_of(path)) {
+        case Content::kText:
+          files.push_back(path);
+          break;
+        case Content::kBinary:
+          ++others;
+          break;
+        case Content::kUnreadable:
+          leave_out(path);
+          break;
+      }
     }
     it.increment(error);
     if (error) fail_system("reading the directory " + directory, error.value());
   }
   if (files.empty())
     fail("reading {}: there is no text file in it ({} others); name another directory or a file", directory,
-         binaries);
+         others);
   std::sort(files.begin(), files.end());
+  if (unreadable) std::sort(unreadable->begin(), unreadable->end());
   return files;
 }
 
@@ -124,6 +142,7 @@ struct ByteStream::Impl {
   size_t next = 0;
   Input input;
   std::string current;
+  std::vector<std::string> unreadable;
   int64_t total = 0;
 
   void add(const std::string& source) {
@@ -141,7 +160,7 @@ struct ByteStream::Impl {
       add_size(S_ISREG(status.st_mode) ? int64_t(status.st_size) : -1);
       return;
     }
-    for (const std::string& path : text_files(source)) {
+    for (const std::string& path : text_files(source, &unreadable)) {
       parts.push_back({path, true});
       std::error_code gone;
       const auto size = fs::file_size(path, gone);
@@ -190,5 +209,6 @@ int64_t ByteStream::read(std::span<uint8_t> block) {
 
 int64_t ByteStream::total() const { return impl_->total; }
 const std::string& ByteStream::current() const { return impl_->current; }
+const std::vector<std::string>& ByteStream::unreadable() const { return impl_->unreadable; }
 
 }  // namespace brood

@@ -29,6 +29,8 @@ class ByteStream {
 
   int64_t total() const;  // bytes in all when it was opened; −1 when that cannot be known (pipes)
   const std::string& current() const;  // the file that the last byte came from, for people
+  // Files and folders of its directories that could not be read and are left out.
+  const std::vector<std::string>& unreadable() const;
 
  private:
   struct Impl;
@@ -37,10 +39,11 @@ class ByteStream {
 };
 
 // The regular files of a tree that hold text, sorted by path, so that every run reads the same stream. Left
-// out are files with a NUL among their first 64 KiB (binaries), symbolic links, what cannot be opened, and
-// whole directories of things that were made and not written: .git, .hg, .svn, build, build-*, build_*, those
+// out are files with a NUL among their first 64 KiB (binaries), symbolic links, what cannot be read (which is
+// added to `unreadable` when that is not null), and whole directories of things that were made and not written: .git, .hg, .svn, build, build-*, build_*, those
 // of CMake (CMakeCache.txt) and model directories (model.safetensors). Throws Error when `directory` cannot
 // be read or no file is left.
-std::vector<std::string> text_files(const std::string& directory);
+std::vector<std::string> text_files(const std::string& directory,
+                                    std::vector<std::string>* unreadable = nullptr);
 
 }  // namespace brood

@@ -1,5 +1,6 @@
 // What the program says to mistakes, and to the odd but right.
 #include <stdlib.h>
+#include <unistd.h>
 
 #include <cmath>
 #include <cstring>
@@ -100,6 +101,17 @@ TEST(Mistakes, AFolderThatCannotBeWrittenIsKnownAtOnce) {
   expect_refused(run({"train", "--model", tiny, "--data", text, "--save", under_a_file}), under_a_file);
 }
 
+TEST(Mistakes, ASaveWithoutANameIsRefused) {
+  const Folder folder;
+  const std::string text = folder.write("text", some_text(300)), tiny = folder.write("tiny.json", kTinyMamba);
+  const std::string wanted = "--save: must be the name of a folder, but is empty";
+  expect_refused(run({"live", "--model", tiny, "--in", text, "--save", ""}), wanted);
+  expect_refused(run({"live", "--model", tiny, "--in", text, "--save="}), "--save");
+  expect_refused(run({"train", "--model", tiny, "--data", text, "--save", ""}), wanted);
+  expect_refused(run({"tasks", "mqar", "--save", ""}), wanted);
+  expect_refused(run({"merge", tiny, tiny, "--save", ""}), wanted);
+}
+
 // The same command typed twice must not replace what was learnt by a model that knows nothing.
 TEST(Mistakes, ALearntModelIsNotReplacedUnasked) {
   const Folder folder;
@@ -172,6 +184,33 @@ TEST(Odd, AFolderStandsForItsText) {
   EXPECT_EQ(result.json().at("bytes"), 11) << result.err;
 }
 
+TEST(Odd, WhatOfAFolderCannotBeReadIsSaid) {
+  const Folder folder;
+  const std::string tiny = folder.write("tiny.json", kTinyMamba);
+  std::filesystem::create_directory(folder / "tree");
+  folder.write("tree/a", "hello ");
+  folder.write("tree/b", "world");
+  Surroundings around;
+  around.permissions_hold = true;
+  std::filesystem::permissions(folder / "tree/b", std::filesystem::perms::none);
+  const Result result = run({"live", "--model", tiny, "--in", folder / "tree", "--json"}, around);
+  EXPECT_EQ(result.json().at("bytes"), 6) << result.err;
+  const std::string left_out = "reading " + (folder / "tree/b") + ": it cannot be read and is left out\n";
+  const size_t at = result.err.find(left_out);
+  EXPECT_NE(at, std::string::npos) << result.err;
+  EXPECT_EQ(result.err.find("left out", at + left_out.size()), std::string::npos) << result.err;
+}
+
+TEST(Odd, ARunThatDivergesIsNoMistake) {
+  const Folder folder;
+  const std::string text = folder.write("text", some_text(4000)),
+                    tiny = folder.write("tiny.json", kTinyMamba);
+  const Result result = run({"live", "--model", tiny, "--in", text, "--learning-rate", "10", "--weight-decay",
+                             "10", "--warmup", "0"});
+  EXPECT_EQ(result.code, 1) << result.err;
+  EXPECT_NE(result.err.find("not a number any more"), std::string::npos) << result.err;
+}
+
 TEST(Odd, AFullDiskLeavesTheOldModel) {
   const Folder folder;
   const std::string text = folder.write("text", some_text(2000)), model = folder / "model";
@@ -181,7 +220,7 @@ TEST(Odd, AFullDiskLeavesTheOldModel) {
   Surroundings full;
   full.largest_file = long(before.size() / 2);
   const Result live = run({"live", "--model", model, "--in", text, "--save", model}, full);
-  EXPECT_EQ(live.code, 2);
+  EXPECT_EQ(live.code, 1);
   EXPECT_NE(live.err.find(model), std::string::npos) << live.err;
   EXPECT_EQ(read_file(model + "/model.safetensors"), before);
   EXPECT_EQ(run({"eval", model, "--data", text}).code, 0);
@@ -202,7 +241,7 @@ TEST(Odd, AStreamThatBreaksKeepsWhatWasLearnt) {
   ::close(other);
   const Result result = live.wait();
   ::close(around.input_pipe);
-  EXPECT_EQ(result.code, 2);
+  EXPECT_EQ(result.code, 1);
   EXPECT_NE(result.err.find("Input/output error"), std::string::npos) << result.err;
   EXPECT_NE(result.err.find("saved in " + model), std::string::npos) << result.err;
   EXPECT_GE(run({"info", model, "--json"}).json().at("steps"), 100);
@@ -229,7 +268,7 @@ TEST(Odd, OutputThatCannotBeWrittenIsAFailure) {
   Surroundings around;
   around.output = "/dev/full";
   const Result result = run({"info"}, around);
-  EXPECT_EQ(result.code, 2);
+  EXPECT_EQ(result.code, 1);
   EXPECT_NE(result.err.find("standard output"), std::string::npos) << result.err;
 }
 

@@ -3,6 +3,8 @@
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <linux/capability.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -71,7 +73,8 @@ struct Surroundings {
   std::string output;               // path of standard output when it is not to be captured
   int output_pipe = -1;             // or the end of a pipe
   int input_pipe = -1;
-  long largest_file = -1;  // bytes; a stand-in for a full disk
+  long largest_file = -1;         // bytes; a stand-in for a full disk
+  bool permissions_hold = false;  // for root, too
 };
 
 class Process {
@@ -94,6 +97,9 @@ class Process {
       ::setrlimit(RLIMIT_FSIZE, &limit);
       std::signal(SIGXFSZ, SIG_IGN);  // the write fails, as it does on a full disk
     }
+    if (around.permissions_hold)
+      for (const int capability : {CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH})
+        ::prctl(PR_CAPBSET_DROP, capability);
     ::execv(argv[0], argv.data());
     ::_exit(127);
   }
