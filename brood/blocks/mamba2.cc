@@ -1,10 +1,11 @@
 // Mamba-2: Dao and Gu, "Transformers are SSMs" (2024), section 7. Shapes and names as in the public
 // state-spaces/mamba repository; see docs/mamba2.md for equation ↔ line.
 //
-//   (z, x, B, C, dt) = in_proj(x)                       d_inner = expand·d_model; H = d_inner/P heads, G
-//   groups (x, B, C) = silu( conv(x, B, C) )                   depthwise, causal, d_conv taps Δ = softplus(dt
-//   + dt_bias),   g = −exp(A_log)·Δ     one number a head S ← e^g S + Δ B xᵀ,   y = Sᵀ C + D x S: N × P;
-//   heads of a group share B and C out = out_proj( RMSNorm_group( y ∘ silu(z) ) )
+//   (z, x, B, C, dt) = in_proj(x)                        d_inner = expand·d_model; H = d_inner/P heads, G groups
+//   (x, B, C) = silu( conv(x, B, C) )                    depthwise, causal, d_conv taps
+//   Δ = softplus(dt + dt_bias),   g = −exp(A_log)·Δ      one number a head
+//   S ← e^g S + Δ B xᵀ,   y = Sᵀ C + D x                 S: N × P; heads of a group share B and C
+//   out = out_proj( RMSNorm_group( y ∘ silu(z) ) )
 //
 // State per stream: the last d_conv−1 inputs of the convolution, and S.
 #include <algorithm>
@@ -12,30 +13,20 @@
 
 #include "brood/autograd/scalar_scan.h"
 #include "brood/blocks/initialise.h"
+#include "brood/blocks/mamba_heads.h"
 #include "brood/blocks/registry.h"
 
 namespace brood {
 
 namespace {
 
-struct Shapes {
-  int64_t d_model, d_inner, heads, head_dim, groups, d_state, d_conv;
+struct Shapes : mamba::Heads {
+  int64_t d_state = 0, d_conv = 0;
   int64_t mixed() const { return d_inner + 2 * groups * d_state; }  // columns of (x, B, C)
 };
 
 Shapes read_shapes(Settings& settings, int64_t d_model) {
-  Shapes s;
-  s.d_model = d_model;
-  s.d_inner = d_model * settings.integer("expand", 2, 1, 16);
-  s.head_dim = settings.integer("head_dim", 64, 1, 1024);
-  if (s.d_inner % s.head_dim != 0)
-    fail("{}: expand·d_model = {} is not a multiple of head_dim {}", settings.context(), s.d_inner,
-         s.head_dim);
-  s.heads = s.d_inner / s.head_dim;
-  s.groups = settings.integer("n_groups", 1, 1, 256);
-  if (s.heads % s.groups != 0)
-    fail("{}: its {} heads (expand·d_model/head_dim) cannot be shared out to n_groups {}", settings.context(),
-         s.heads, s.groups);
+  Shapes s{mamba::read_heads(settings, d_model)};
   s.d_state = settings.integer("d_state", 128, 1, 1024);
   s.d_conv = settings.integer("d_conv", 4, 2, 16);
   return s;

@@ -18,6 +18,7 @@
 #include "brood/autograd/scalar_scan.h"
 #include "brood/autograd/token_shift.h"
 #include "brood/blocks/initialise.h"
+#include "brood/blocks/mamba_heads.h"
 #include "brood/blocks/registry.h"
 
 namespace brood {
@@ -26,25 +27,14 @@ namespace {
 
 constexpr float kNormEps = 1e-5f;  // of B and C, as published
 
-struct Shapes {
-  int64_t d_model, d_inner, heads, head_dim, groups, d_state, angles;
+struct Shapes : mamba::Heads {
+  int64_t d_state = 0, angles = 0;
   int64_t keys() const { return groups * d_state; }
   int64_t projected() const { return 2 * d_inner + 2 * keys() + 3 * heads + angles; }
 };
 
 Shapes read_shapes(Settings& settings, int64_t d_model) {
-  Shapes s;
-  s.d_model = d_model;
-  s.d_inner = d_model * settings.integer("expand", 2, 1, 16);
-  s.head_dim = settings.integer("head_dim", 64, 1, 1024);
-  if (s.d_inner % s.head_dim != 0)
-    fail("{}: expand·d_model = {} is not a multiple of head_dim {}", settings.context(), s.d_inner,
-         s.head_dim);
-  s.heads = s.d_inner / s.head_dim;
-  s.groups = settings.integer("n_groups", 1, 1, 256);
-  if (s.heads % s.groups != 0)
-    fail("{}: its {} heads (expand·d_model/head_dim) cannot be shared out to n_groups {}", settings.context(),
-         s.heads, s.groups);
+  Shapes s{mamba::read_heads(settings, d_model)};
   s.d_state = settings.integer("d_state", 128, 4, 1024);
   const double turning = settings.number("rope_fraction", 0.5, 0.5, 1.0);
   s.angles = int64_t(double(s.d_state) * turning) / 2;
