@@ -2,34 +2,15 @@
 // RWKV-4's average (B·T·C), forward and backward, with one thread and with all.
 #include <benchmark/benchmark.h>
 
-#include "brood/base/random.h"
-#include "brood/base/threads.h"
+#include "bench/setup.h"
 #include "brood/kernels/complex_scan.h"
 #include "brood/kernels/wkv4.h"
-#include "brood/tensor/arena.h"
 
 namespace brood::kernels {
 namespace {
 
-void with_threads(benchmark::State& state, int64_t threads) {
-  ThreadPool& pool = ThreadPool::instance();
-  static const int all = pool.size();
-  if (threads > all)
-    state.SkipWithError("fewer threads than asked for");
-  else
-    pool.resize(int(threads));
-}
-
-// Memory as the tape and models have it: aligned to cache lines.
-struct Memory {
-  Arena arena{};
-  Random random{1};
-  float* draw(int64_t n, float low, float high) {
-    float* x = arena.floats(n);
-    random.fill_uniform(x, n, low, high);
-    return x;
-  }
-};
+using bench::Memory;
+using bench::with_threads;
 
 void report_per_element(benchmark::State& state, int64_t elements) {
   state.counters["per_element"] = benchmark::Counter(

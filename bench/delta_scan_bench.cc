@@ -5,38 +5,24 @@
 
 #include <cmath>
 
-#include "brood/base/random.h"
-#include "brood/base/threads.h"
+#include "bench/setup.h"
 #include "brood/kernels/delta_scan.h"
-#include "brood/tensor/arena.h"
 
 namespace brood::kernels {
 namespace {
 
-void with_threads(benchmark::State& state, int64_t threads) {
-  ThreadPool& pool = ThreadPool::instance();
-  static const int all = pool.size();
-  if (threads > all)
-    state.SkipWithError("fewer threads than asked for");
-  else
-    pool.resize(int(threads));
-}
+using bench::Memory;
+using bench::with_threads;
 
-// Memory as the tape and models have it: aligned to cache lines.
-struct Problem {
-  int64_t T, H, N, P, layers = 1;
-  Arena arena{};
-  Random random{1};
+struct Problem : Memory {
+  int64_t T, H, N, P, layers;
   int64_t keys = H * N, values = H * P, state_size = H * N * P;
   float unit = 1 / std::sqrt(float(N));
   float *q = draw(T * keys, -1, 1), *k = draw(T * keys, -unit, unit), *v = draw(T * values, -1, 1),
         *w = draw(T * keys, 0.6f, 0.999f), *a = draw(T * keys, -unit, unit), *b = draw(T * keys, -unit, unit),
         *s = draw(layers * state_size, -1, 1), *y = draw(T * values, 0, 1);
-  float* draw(int64_t n, float low, float high) {
-    float* x = arena.floats(n);
-    random.fill_uniform(x, n, low, high);
-    return x;
-  }
+  Problem(const benchmark::State& s, int64_t layers_)
+      : T(s.range(0)), H(s.range(1)), N(s.range(2)), P(s.range(3)), layers(layers_) {}
   DeltaScan scan(const float* s_in) const {
     return {1, T, H, N, P, {q, keys}, {k, keys}, {v, values}, {w, keys}, {a, keys}, {b, keys}, false, s_in};
   }
@@ -50,7 +36,7 @@ void report_per_step(benchmark::State& state, const Problem& p) {
 // In place, as decoding and evaluation run it.
 void DeltaForward(benchmark::State& state) {
   with_threads(state, state.range(5));
-  Problem p{state.range(0), state.range(1), state.range(2), state.range(3), state.range(4)};
+  Problem p(state, state.range(4));
   int64_t layer = 0;
   for (auto _ : state) {
     float* s = p.s + layer * p.state_size;
@@ -62,7 +48,7 @@ void DeltaForward(benchmark::State& state) {
 
 void DeltaBackward(benchmark::State& state) {
   with_threads(state, state.range(5));
-  Problem p{state.range(0), state.range(1), state.range(2), state.range(3)};
+  Problem p(state, 1);
   const DeltaScan scan = p.scan(p.s);
   float *s_out = p.draw(p.state_size, 0, 1), *kept = p.arena.floats(delta_scan_kept_size(scan));
   delta_scan_forward(scan, {p.y, p.values}, s_out, kept);

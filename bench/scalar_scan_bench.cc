@@ -2,40 +2,23 @@
 // several chunk lengths, and backward. per_element: of B·T·heads·N·P.
 #include <benchmark/benchmark.h>
 
-#include "brood/base/random.h"
-#include "brood/base/threads.h"
+#include "bench/setup.h"
 #include "brood/kernels/scalar_scan.h"
-#include "brood/tensor/arena.h"
 
 namespace brood::kernels {
 namespace {
 
-// Memory that begins where vectors want it, as the tape's does.
-float* draw(Arena& arena, Random& random, int64_t n, double low, double high) {
-  float* x = arena.floats(n);
-  random.fill_uniform(x, n, float(low), float(high));
-  return x;
-}
-
-void with_threads(benchmark::State& state, int64_t threads) {
-  ThreadPool& pool = ThreadPool::instance();
-  static const int all = pool.size();
-  if (threads > all)
-    state.SkipWithError("fewer threads than asked for");
-  else
-    pool.resize(int(threads));
-}
+using bench::Memory;
+using bench::with_threads;
 
 constexpr int64_t kHeads = 24, kP = 64, kN = 128;
 
 // v, k and q are columns of one matrix, as the convolution leaves them.
-struct Layer {
-  Arena arena;
-  Random random{1};
+struct Layer : Memory {
   const int64_t T, chunk, width = kHeads * kP + 2 * kN;
-  float* xbc = draw(arena, random, T* width, -1, 1);
+  float* xbc = draw(T * width, -1, 1);
   float* y = arena.zeros(T * kHeads * kP);
-  float* dy = draw(arena, random, T* kHeads* kP, -1, 1);
+  float* dy = draw(T * kHeads * kP, -1, 1);
   float* state_out = arena.floats(kHeads * kN * kP);
   ScalarScan scan{.B = 1,
                   .T = T,
@@ -49,13 +32,13 @@ struct Layer {
                   .k_stride = width,
                   .q = xbc + kHeads * kP + kN,
                   .q_stride = width,
-                  .log_decay = draw(arena, random, T* kHeads, -0.5, -0.001),
+                  .log_decay = draw(T * kHeads, -0.5, -0.001),
                   .log_decay_stride = kHeads,
-                  .weight = draw(arena, random, T* kHeads, 0.001, 0.1),
+                  .weight = draw(T * kHeads, 0.001, 0.1),
                   .weight_stride = kHeads,
-                  .skip = draw(arena, random, kHeads, 0.5, 1.5),
+                  .skip = draw(kHeads, 0.5, 1.5),
                   .skip_stride = 0,
-                  .state_in = draw(arena, random, kHeads* kN* kP, -1, 1),
+                  .state_in = draw(kHeads * kN * kP, -1, 1),
                   .chunk = chunk};
   float* scratch = arena.floats(scalar_scan_scratch(scan));
   float* checkpoints = arena.floats(scalar_scan_checkpoint_size(scan));

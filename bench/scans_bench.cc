@@ -7,27 +7,20 @@
 #include <limits>
 #include <vector>
 
+#include "bench/setup.h"
 #include "brood/base/random.h"
-#include "brood/base/threads.h"
 #include "brood/kernels/attention.h"
 #include "brood/kernels/selective_scan.h"
 
 namespace brood::kernels {
 namespace {
 
+using bench::with_threads;
+
 std::vector<float> draw(Random& random, int64_t n, double low, double high) {
   std::vector<float> x(static_cast<size_t>(n));
   random.fill_uniform(x.data(), n, float(low), float(high));
   return x;
-}
-
-void with_threads(benchmark::State& state, int64_t threads) {
-  ThreadPool& pool = ThreadPool::instance();
-  static const int all = pool.size();
-  if (threads > all)
-    state.SkipWithError("fewer threads than asked for");
-  else
-    pool.resize(int(threads));
 }
 
 struct Scan {

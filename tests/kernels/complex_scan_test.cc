@@ -229,11 +229,7 @@ TEST(ComplexScan, ThreadsDoNotChangeABit) {
   const Floats dy = narrow(draw(random, s.B * s.T * s.C, -1, 1));
   expect_same_for_threads([&] {
     const Forward out = forward(p.scan(), true);
-    Floats everything = out.y;
-    everything.insert(everything.end(), out.state.begin(), out.state.end());
-    for (const Floats& g : backward(p.scan(), out.kept, {dy.data(), s.C}, out.state.data()))
-      everything.insert(everything.end(), g.begin(), g.end());
-    return everything;
+    return everything_of(out, backward(p.scan(), out.kept, {dy.data(), s.C}, out.state.data()));
   });
 }
 

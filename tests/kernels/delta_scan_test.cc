@@ -263,11 +263,7 @@ TEST(DeltaScan, ThreadsDoNotChangeABit) {
     const Floats dy = narrow(draw(random, s.B * s.T * s.H * s.P, -1, 1));
     expect_same_for_threads([&] {
       const Forward out = forward(p.scan(), true);
-      Floats everything = out.y;
-      everything.insert(everything.end(), out.state.begin(), out.state.end());
-      for (const Floats& g : backward(p.scan(), out.kept, {dy.data(), s.H * s.P}, out.state.data()))
-        everything.insert(everything.end(), g.begin(), g.end());
-      return everything;
+      return everything_of(out, backward(p.scan(), out.kept, {dy.data(), s.H * s.P}, out.state.data()));
     });
   }
 }

@@ -1,23 +1,10 @@
 // Every gradient of the scalar scan by finite differences of its double-precision reference.
+#include "tests/kernels/central_difference.h"
 #include "tests/kernels/scalar_scan_problem.h"
 #include "tests/kernels/targets.h"
 
 namespace brood::kernels {
 namespace {
-
-constexpr double kStep = 1e-5;
-
-double central_difference(reference::ScalarScan r, Numbers reference::ScalarScan::*member,
-                          const Numbers& direction, const Loss& loss) {
-  const Numbers at = r.*member;
-  double value[2];
-  for (int side = 0; side < 2; ++side) {
-    for (size_t i = 0; i < at.size(); ++i)
-      (r.*member)[i] = at[i] + (side == 0 ? kStep : -kStep) * direction[i];
-    value[side] = loss(r);
-  }
-  return (value[0] - value[1]) / (2 * kStep);
-}
 
 TEST(ScalarScan, EveryGradientMatchesFiniteDifferences) {
   for (int64_t T : {1, 2, 3, 5, 18}) {

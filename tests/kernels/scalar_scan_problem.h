@@ -10,20 +10,13 @@
 #include <vector>
 
 #include "brood/kernels/scalar_scan.h"
-#include "tests/kernels/compare.h"
+#include "tests/kernels/scan_check.h"
 #include "tests/reference/scalar_scan.h"
 
 namespace brood::kernels {
 
 constexpr double kEpsilon = std::numeric_limits<float>::epsilon();
 using reference::ScalarScanResult;
-
-// Random numbers that a float holds exactly, so that both sides see the same problem.
-inline Numbers draw(Random& random, int64_t n, double low, double high) {
-  Numbers x(static_cast<size_t>(n));
-  for (double& v : x) v = double(float(random.uniform(low, high)));
-  return x;
-}
 
 struct Shape {
   int64_t B, T, heads, groups, P, N;
@@ -134,12 +127,6 @@ inline Outputs recurrence(const ScalarScan& s) {
       Floats(size_t(s.B * s.T * s.heads * s.P), NAN), Floats(size_t(s.B * s.heads * s.N * s.P), NAN), {}};
   scalar_scan_recurrence(s, out.y.data(), out.state.data());
   return out;
-}
-
-inline double largest(const Numbers& x) {
-  double most = 0;
-  for (double v : x) most = std::max(most, std::abs(v));
-  return most;
 }
 
 // A state is a sum of at most T terms, each decayed by a product that one exponential (or T of them) makes: a

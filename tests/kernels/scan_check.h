@@ -57,6 +57,15 @@ struct ScanRun {
 };
 constexpr float kBefore = 0.25f;
 
+// What a run forward (y, state) and backward gave, one behind the other.
+template <class Forward>
+Floats everything_of(const Forward& out, const std::vector<Floats>& gradients) {
+  Floats all = out.y;
+  all.insert(all.end(), out.state.begin(), out.state.end());
+  for (const Floats& g : gradients) all.insert(all.end(), g.begin(), g.end());
+  return all;
+}
+
 struct ScanCase {
   std::vector<std::string> names;
   std::vector<Numbers> inputs;

@@ -11,22 +11,15 @@
 
 #include "brood/base/random.h"
 #include "brood/base/threads.h"
-#include "tests/kernels/targets.h"
+#include "tests/kernels/central_difference.h"
+#include "tests/kernels/scan_check.h"
 #include "tests/reference/selective_scan.h"
 
 namespace brood::kernels {
 namespace {
 
 constexpr double kEpsilon = std::numeric_limits<float>::epsilon();
-using Doubles = std::vector<double>;
-using Floats = std::vector<float>;
-
-// Random numbers that a float holds exactly, so that both sides see the same problem.
-Doubles draw(Random& random, int64_t n, double low, double high) {
-  Doubles x(static_cast<size_t>(n));
-  for (double& v : x) v = double(float(random.uniform(low, high)));
-  return x;
-}
+using Doubles = Numbers;
 
 reference::SelectiveScan draw_problem(uint64_t seed, int64_t B, int64_t T, int64_t C, int64_t N, bool gate) {
   Random random(seed);
@@ -140,12 +133,6 @@ Gradients backward(const Problem& p, const Floats& checkpoints, const Floats& dy
   return out;
 }
 
-double largest(const Doubles& x) {
-  double most = 0;
-  for (double v : x) most = std::max(most, std::abs(v));
-  return most;
-}
-
 // Each step adds rounding errors of a few units of its own size to the state, the decay forgets, and y sums N
 // terms.
 double value_tolerance(const reference::SelectiveScan& r, const reference::SelectiveScanResult& truth) {
@@ -200,20 +187,6 @@ Gradients gradients_of_kernel(const reference::SelectiveScan& r, const Loss& los
   const Outputs out = forward(p.scan(), true);
   const Floats dy(loss.dy.begin(), loss.dy.end()), dh(loss.dh.begin(), loss.dh.end());
   return backward(p, out.checkpoints, dy, dh.empty() ? nullptr : dh.data());
-}
-
-constexpr double kStep = 1e-5;
-
-double central_difference(reference::SelectiveScan r, Doubles reference::SelectiveScan::*member,
-                          const Doubles& direction, const Loss& loss) {
-  const Doubles at = r.*member;
-  double value[2];
-  for (int side = 0; side < 2; ++side) {
-    for (size_t i = 0; i < at.size(); ++i)
-      (r.*member)[i] = at[i] + (side == 0 ? kStep : -kStep) * direction[i];
-    value[side] = loss(r);
-  }
-  return (value[0] - value[1]) / (2 * kStep);
 }
 
 Doubles reference::SelectiveScan::*const kMembers[] = {
@@ -359,21 +332,14 @@ TEST(SelectiveScan, ThreadsDoNotChangeABit) {
   const reference::SelectiveScan r = draw_problem(13, 2, 70, 200, 16, true);
   const Loss loss = draw_loss(r, true);
   const Problem p(r);
-  const int before = ThreadPool::instance().size();
-  ThreadPool::instance().resize(1);
-  const Outputs alone = forward(p.scan(), true);
-  Gradients alone_gradients = gradients_of_kernel(r, loss);
-  for (int threads : {2, 3}) {
-    ThreadPool::instance().resize(threads);
-    const Outputs together = forward(p.scan(), true);
-    Gradients together_gradients = gradients_of_kernel(r, loss);
-    EXPECT_EQ(together.y, alone.y);
-    EXPECT_EQ(together.h, alone.h);
-    EXPECT_EQ(together.checkpoints, alone.checkpoints);
-    for (size_t m = 0; m < std::size(kMembers); ++m)
-      EXPECT_EQ(*together_gradients.all()[m], *alone_gradients.all()[m]) << kNames[m];
-  }
-  ThreadPool::instance().resize(before);
+  expect_same_for_threads([&] {
+    const Outputs out = forward(p.scan(), true);
+    Gradients gradients = gradients_of_kernel(r, loss);
+    Floats all = out.y;
+    for (const Floats* more : {&out.h, &out.checkpoints}) all.insert(all.end(), more->begin(), more->end());
+    for (const Doubles* g : gradients.all()) all.insert(all.end(), g->begin(), g->end());
+    return all;
+  });
 }
 
 // Steps so long that the decay vanishes, and a step of nothing at all.

@@ -259,11 +259,7 @@ TEST(Wkv4, ThreadsDoNotChangeABit) {
   const Floats dy = narrow(draw(random, s.B * s.T * s.C, -1, 1));
   expect_same_for_threads([&] {
     const Forward out = forward(p.wkv(), true);
-    Floats everything = out.y;
-    everything.insert(everything.end(), out.state.begin(), out.state.end());
-    for (const Floats& g : backward(p.wkv(), out.kept, {dy.data(), s.C}, out.state.data()))
-      everything.insert(everything.end(), g.begin(), g.end());
-    return everything;
+    return everything_of(out, backward(p.wkv(), out.kept, {dy.data(), s.C}, out.state.data()));
   });
 }
 
