@@ -60,10 +60,9 @@ class NeuronSpace {
   const NeuronTiling& tiling(int64_t rows) const;
   const kernels::NeuronRotary& rotary() const { return rotary_; }
   uint64_t chunk_number() const { return chunk_number_; }
-  Arena& lasting(Tape& tape) {
-    return tape.recording() ? tape.arena() : layer_;
-  }                  // as long as the layer's values
-  Arena& scratch();  // taken back at each call
+  // Memory that lasts as long as the layer's values, and such that each call takes back.
+  Arena& lasting(Tape& tape) { return tape.recording() ? tape.arena() : layer_; }
+  Arena& scratch();
 
  private:
   NeuronTiling fine_, coarse_;
@@ -108,16 +107,15 @@ struct SynapseState {
   float* synapses;
   StateVar faded;
 };
-// The read of the past, the own step excluded: [rows·heads, D], row (b·T + t)·heads + h. fade is λ, in (0,
-// 1].
+// The read of the past, the own step excluded: [rows·heads, D], row (b·T + t)·heads + h. λ = fade, in (0, 1].
 //   a_t = ρ_tᵀ R_t,   ρ_{t+1} = λ(ρ_t + R_t x_tᵀ),   ρ = 0 at position 0
 // detached: what is written, R_s and x_s for s < t, has no gradient, so none flows through time (the paper's
 // §7.2).
 Var recall(Tape& tape, NeuronSpace& space, const Neurons& X, Var x, const Chunk& chunk, double fade,
            bool detached, SynapseState& state);
 
-// a as recall gives it (normalised), encoder_v and decoder [n, D]. [rows, D]. gated_count receives how many z
-// > 0.
+// a as recall gives it (normalised), encoder_v and decoder [n, D]. [rows, D]. gated_count receives the number
+// of z > 0.
 Var gated(Tape& tape, NeuronSpace& space, const Neurons& X, Var a, Parameter& encoder_v, Parameter& decoder,
           float dropout, uint64_t seed, int64_t* gated_count);
 

@@ -50,8 +50,7 @@ class ParameterStore {
   ParameterStore& operator=(const ParameterStore&) = delete;
 
   // Zero-filled. When one of that name exists (weights shared between layers) it is returned; its shape must
-  // be the same.
-  // Throws Error when all weights together would not fit into this machine's memory.
+  // be the same. Throws Error when all weights together would not fit into this machine's memory.
   Parameter& add(const std::string& name, const Shape& shape);
   Parameter* find(std::string_view name);
   std::deque<Parameter>& all() { return parameters_; }

@@ -1,5 +1,4 @@
-// From a continuous diagonal state space to steps of a stream (S4D: Gu, Gupta, Goel and Ré 2022, section
-// 2.2).
+// From a continuous diagonal state space to steps of a stream (S4D: Gu, Gupta, Goel and Ré 2022, §2.2).
 // Per channel c and mode n, with a = −e^{log_real} + i·imag, Δ = e^{log_dt} and the input matrix B = 1:
 //
 //   zero-order hold   A = e^{Δa},                    B = (A − 1)/a

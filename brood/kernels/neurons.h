@@ -48,9 +48,8 @@ struct RotatedTile {
 };
 
 // lists: a tile that begins at neuron `in_head` of its head, a multiple of 64 (of 32 for tiles of 32 and
-// fewer); its steps are rows first + r
-// of the chunk. columns, when not null, receives the tile turned on its side, neuron-major:
-// columns[j·columns_stride + r] of the awake pairs; the caller has cleared it.
+// fewer); its steps are rows first + r of the chunk. columns, when not null, receives the tile turned on its
+// side, neuron-major: columns[j·columns_stride + r] of the awake pairs; the caller has cleared it.
 void rotate_lists(const NeuronRotary& rotary, const RowLists& lists, const float* value, int64_t in_head,
                   int64_t first, RotatedTile& rotated, float* columns, int64_t columns_stride);
 // Gradients of the rotated values, as rotate_lists() left them, turned back and added to those of the awake

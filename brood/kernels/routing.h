@@ -17,8 +17,8 @@ struct Routing {
   int64_t n_expert = 1, top_k = 1;
   bool softmax = false;
   bool renormalise = false;
-  // Losses whose gradients route_backward() adds, as means over rows (Fedus et al. eq. 4; Zoph et al. "ST-MoE"
-  // 2022, eq. 5):
+  // Losses whose gradients route_backward() adds, as means over rows (Fedus et al. eq. 4;
+  // Zoph et al. "ST-MoE" 2022, eq. 5):
   //   balance_loss · N Σ_i f_i P_i     f_i: share of the choices that fell on i, P_i: mean of s_i / Σ_j s_j
   //   z_loss · mean (log Σ_j exp z_j)²
   float balance_loss = 0, z_loss = 0;

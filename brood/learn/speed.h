@@ -34,7 +34,7 @@ struct Speed {
   Awake awake;
 };
 
-// A copy of a model of rectified neurons (bdh) of which about `share` are awake, by its threshold; share 0
+// A copy of a model of rectified neurons of which about `share` are awake, by its threshold; share 0
 // leaves the threshold as it is. dense: every neuron is computed, asleep or not. Throws Error for other
 // architectures.
 std::unique_ptr<Model> with_activity(Model& model, double share, bool dense);
