@@ -25,7 +25,6 @@ class ContextMemory : public BitSource {
   void learn(const Past& past, int bit) override;
 
   int longest() const { return longest_; }  // the highest order whose context was met before, 0 to 6
-  uint32_t word() const { return word_; }   // a hash of the letters since the last byte that is none
   uint32_t situation() const { return kinds_ & 255; }  // kinds of the last four bytes
 
  private:
