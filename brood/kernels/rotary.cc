@@ -11,26 +11,13 @@
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "brood/kernels/rotary.cc"
 #include "hwy/foreach_target.h"
+// After foreach_target.h, which includes this file once per target.
+#include "brood/kernels/vector_math-inl.h"
 #include "hwy/highway.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace brood::kernels::HWY_NAMESPACE {
-namespace hn = hwy::HWY_NAMESPACE;
 namespace {
-
-// Sine and cosine of x for |x| <= π/4, within 1 ulp (coefficients of Cephes' sinf and cosf, Moshier 1989).
-template <class D, class V = hn::Vec<D>>
-HWY_INLINE void sine_cosine(D d, V x, V& sine, V& cosine) {
-  const V x2 = hn::Mul(x, x);
-  V s = hn::Set(d, -1.9515295891e-4f);
-  s = hn::MulAdd(s, x2, hn::Set(d, 8.3321608736e-3f));
-  s = hn::MulAdd(s, x2, hn::Set(d, -1.6666654611e-1f));
-  sine = hn::MulAdd(hn::Mul(s, x2), x, x);
-  V c = hn::Set(d, 2.443315711809948e-5f);
-  c = hn::MulAdd(c, x2, hn::Set(d, -1.388731625493765e-3f));
-  c = hn::MulAdd(c, x2, hn::Set(d, 4.166664568298827e-2f));
-  cosine = hn::MulAdd(hn::Mul(c, x2), x2, hn::NegMulAdd(hn::Set(d, 0.5f), x2, hn::Set(d, 1.0f)));
-}
 
 // Fills cosines[2i] = cosines[2i+1] = cos and sines[2i] = −sin, sines[2i+1] = sin of position·frequency[i]
 // quarter turns, for `pairs` (rounded up to a whole vector) frequencies.
@@ -44,7 +31,7 @@ void fill_table(int64_t pairs, double position, const double* frequency, float* 
     const auto whole = hn::Round(turns);
     const auto rest = hn::DemoteTo(d, hn::Mul(hn::Sub(turns, whole), hn::Set(dd, 1.5707963267948966)));
     auto s = hn::Zero(d), c = hn::Zero(d);
-    sine_cosine(d, rest, s, c);
+    NearSineCosine(d, rest, s, c);
     // whole mod 4 decides which of ±s, ±c are the sine and the cosine.
     const auto four = hn::Mul(hn::Set(dd, 4.0), hn::Floor(hn::Mul(whole, hn::Set(dd, 0.25))));
     hn::Store(hn::DemoteTo(d, hn::Sub(whole, four)), d, quarter);

@@ -139,9 +139,22 @@ HWY_INLINE V NormalShare(D d, V x, V& density) {
   return hn::IfThenElse(hn::Lt(x, hn::Zero(d)), tail, hn::Sub(one, tail));
 }
 
+// Sine and cosine within 1 ulp for |x| <= π/4 (coefficients of Cephes' sinf and cosf, Moshier 1989).
+template <class D, class V = hn::Vec<D>>
+HWY_INLINE void NearSineCosine(D d, V x, V& sine, V& cosine) {
+  const V x2 = hn::Mul(x, x);
+  V s = hn::Set(d, -1.9515295891e-4f);
+  s = hn::MulAdd(s, x2, hn::Set(d, 8.3321608736e-3f));
+  s = hn::MulAdd(s, x2, hn::Set(d, -1.6666654611e-1f));
+  sine = hn::MulAdd(hn::Mul(s, x2), x, x);
+  V c = hn::Set(d, 2.443315711809948e-5f);
+  c = hn::MulAdd(c, x2, hn::Set(d, -1.388731625493765e-3f));
+  c = hn::MulAdd(c, x2, hn::Set(d, 4.166664568298827e-2f));
+  cosine = hn::MulAdd(hn::Mul(c, x2), x2, hn::NegMulAdd(hn::Set(d, 0.5f), x2, hn::Set(d, 1.0f)));
+}
+
 // Sine and cosine within 1.2e-7 for |x| < 8000: the nearest quarter turn is split off, π/2 in three parts of
-// which the first two are short enough for exact products (Cody and Waite 1980); the rest goes through
-// polynomials (coefficients of Cephes' sinf and cosf, Moshier 1989).
+// which the first two are short enough for exact products (Cody and Waite 1980).
 template <class D, class V = hn::Vec<D>>
 HWY_INLINE void SineCosine(D d, V x, V& sine, V& cosine) {
   const hn::RebindToSigned<D> di;
@@ -149,15 +162,8 @@ HWY_INLINE void SineCosine(D d, V x, V& sine, V& cosine) {
   V r = hn::NegMulAdd(n, hn::Set(d, 1.5703125f), x);
   r = hn::NegMulAdd(n, hn::Set(d, 4.837512969970703125e-4f), r);
   r = hn::NegMulAdd(n, hn::Set(d, 7.549789954891881e-8f), r);
-  const V r2 = hn::Mul(r, r);
-  V s = hn::Set(d, -1.9515295891e-4f);
-  s = hn::MulAdd(s, r2, hn::Set(d, 8.3321608736e-3f));
-  s = hn::MulAdd(s, r2, hn::Set(d, -1.6666654611e-1f));
-  s = hn::MulAdd(hn::Mul(s, r2), r, r);
-  V c = hn::Set(d, 2.443315711809948e-5f);
-  c = hn::MulAdd(c, r2, hn::Set(d, -1.388731625493765e-3f));
-  c = hn::MulAdd(c, r2, hn::Set(d, 4.166664568298827e-2f));
-  c = hn::MulAdd(hn::Mul(c, r2), r2, hn::NegMulAdd(hn::Set(d, 0.5f), r2, hn::Set(d, 1.0f)));
+  V s = r, c = r;
+  NearSineCosine(d, r, s, c);
   // Odd quarter turns exchange the two, and the second bit is the sign.
   const auto quarter = hn::ConvertTo(di, n);
   const auto one = hn::Set(di, 1);
