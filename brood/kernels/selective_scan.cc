@@ -60,7 +60,7 @@ void write_tile(const SelectiveScan& s, int64_t row, int64_t steps, int64_t begi
       auto out = hn::LoadU(d, tile.y + t * stride + i);
       if (s.z != nullptr) {
         const auto z = hn::LoadU(d, s.z + (row + t) * s.z_stride + begin + i);
-        out = hn::Mul(out, hn::Mul(z, Sigmoid(d, z)));
+        out = hn::Div(hn::Mul(out, z), hn::Add(hn::Set(d, 1.0f), Exp(d, hn::Neg(z))));  // y∘silu(z)
       }
       hn::StoreU(out, d, y + (row + t) * s.C + begin + i);
     }

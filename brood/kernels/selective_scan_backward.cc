@@ -88,11 +88,10 @@ void prepare_segment(const SelectiveScan& s, int64_t row, int64_t steps, int64_t
       const int64_t at = t * kTaskChannels + i;
       const auto x = hn::LoadU(d, s.x + (row + t) * s.C + c);
       const auto raw = hn::Add(hn::LoadU(d, s.delta + (row + t) * s.C + c), bias);
-      // softplus and its slope from one exponential; beyond 20 they are raw and 1.
-      const auto e = Exp(d, hn::Min(raw, hn::Set(d, 20.0f)));
-      const auto delta = hn::IfThenElse(hn::Le(raw, hn::Set(d, 20.0f)), Log1p(d, e), raw);
+      hn::Vec<decltype(d)> slope;
+      const auto delta = Softplus(d, raw, slope);
       hn::StoreU(delta, d, segment.tile.delta + at);
-      hn::StoreU(hn::Div(e, hn::Add(e, hn::Set(d, 1.0f))), d, segment.slope + at);
+      hn::StoreU(slope, d, segment.slope + at);
       hn::StoreU(hn::Mul(delta, x), d, segment.tile.dx + at);
       hn::StoreU(hn::Mul(skip, x), d, segment.tile.y + at);
       gate(d, s, row + t, c, dy, segment.dy + at, segment.dz_factor + at);
