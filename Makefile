@@ -10,6 +10,8 @@ BUILD   ?= build
 PREFIX  ?= /usr/local
 SECONDS ?= 60
 JOBS    ?= $(shell nproc)
+# Precompiled headers may be kept, too.
+export CCACHE_SLOPPINESS := pch_defines,time_macros
 CCACHE  := $(if $(shell command -v ccache),-D CMAKE_CXX_COMPILER_LAUNCHER=ccache)
 
 .PHONY: run test build install bench fuzz format configure deps deps-run deps-test deps-bench deps-ci
