@@ -213,13 +213,14 @@ json import_config(const json& config, const std::string& context) {
 }
 
 json parse_config_text(std::string text, const std::string& context) {
-  constexpr std::string_view kInfinity = "Infinity", kInstead = "\"inf\"   ";  // as long: columns stay
+  constexpr std::string_view kInfinity = "Infinity", kInstead = "\"inf\"   ";
+  static_assert(kInfinity.size() == kInstead.size());  // columns stay
   bool quoted = false;
   for (size_t at = 0; at < text.size(); ++at) {
     if (text[at] == '"') quoted = !quoted;
     if (quoted && text[at] == '\\') ++at;  // an escaped quote ends nothing
     if (!quoted && text.compare(at, kInfinity.size(), kInfinity) == 0) {
-      text.replace(at, kInfinity.size(), kInstead);
+      std::copy(kInstead.begin(), kInstead.end(), text.begin() + std::ptrdiff_t(at));
       at += kInfinity.size() - 1;
     }
   }
