@@ -32,6 +32,9 @@ constexpr float kNothing = -1e30f;
 }  // namespace brood::kernels
 #endif
 
+// Needs the constants above.
+#include "brood/kernels/attention_step-inl.h"
+
 HWY_BEFORE_NAMESPACE();
 namespace brood::kernels::HWY_NAMESPACE {
 namespace {
@@ -174,6 +177,7 @@ void forward_all(D d, const Attention& a, float* y, float* log_sum) {
 }
 
 void attend_forward(const Attention& a, float* y, float* log_sum) {
+  if (attend_step(a, y, log_sum)) return;
   with_lanes(a, [&](auto d, auto v) { forward_all<decltype(v)::value>(d, a, y, log_sum); });
 }
 

@@ -132,10 +132,12 @@ TEST(Attention, ForwardMatchesReferenceOnAllSmallShapes) {
 }
 
 TEST(Attention, ForwardOfLargerShapes) {
-  const int64_t shapes[][6] = {{1, 1, 8, 64, 3000, kNoWindow},  {1, 1, 5, 16, 2500, 2200},
-                               {2, 1, 4, 256, 1100, kNoWindow}, {1, 130, 4, 32, 0, kNoWindow},
-                               {1, 70, 3, 24, 100, 64},         {3, 40, 8, 17, 60, 70},
-                               {1, 2, 33, 8, 4200, kNoWindow},  {9, 65, 1, 12, 0, 33}};
+  const int64_t shapes[][6] = {
+      {1, 1, 8, 64, 3000, kNoWindow}, {1, 1, 5, 16, 2500, 2200},    {2, 1, 4, 256, 1100, kNoWindow},
+      {1, 130, 4, 32, 0, kNoWindow},  {1, 70, 3, 24, 100, 64},      {3, 40, 8, 17, 60, 70},
+      {1, 2, 33, 8, 4200, kNoWindow}, {9, 65, 1, 12, 0, 33},        {1, 1, 4, 64, 5000, kNoWindow},
+      {1, 1, 3, 128, 2100, 1500},     {9, 1, 7, 32, 70, kNoWindow}, {1, 1, 1, 16, 9000, kNoWindow},
+      {2, 1, 6, 48, 300, kNoWindow}};
   for (const auto& [B, T, heads, head_dim, start, window] : shapes)
     check_forward(draw_problem(uint64_t(T + start), B, T, heads, head_dim, start, window));
 }
