@@ -2,7 +2,7 @@
 // after what a part of the keys is (kMaxParts, kPartKeys, kEnoughTasks, kNothing) in attention.cc.
 //
 // A few heads do not fill vectors, as rows of a chunk do; here the lanes run along the head's numbers, and
-// along the keys while the softmax is taken. With 4 heads of 64 numbers this is three times as fast.
+// along the keys while the softmax is taken.
 #if defined(BROOD_KERNELS_ATTENTION_STEP_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef BROOD_KERNELS_ATTENTION_STEP_INL_H_
 #undef BROOD_KERNELS_ATTENTION_STEP_INL_H_
