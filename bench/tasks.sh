@@ -91,5 +91,6 @@ for mixer in mamba s4d mcsd; do grow copying $mixer "32 64" "--test-length 64 12
 for mixer in mamba mcsd; do learn_mixer delay $mixer $until; done
 # Long after all answers are right, large steps of small batches go on making what is not asked for weigh nothing.
 grow induction mamba "16 64 256" "--steps 3000 --batch 8 --learning-rate 1e-2 --weight-decay 0"
-for mixer in mamba gated_deltanet rwkv7 attention mcsd; do grow mqar $mixer "24 64" "$until" --batch 16 --beta2 0.99; done
+for mixer in gated_deltanet rwkv7 attention mcsd; do grow mqar $mixer "24 64" "$until" --batch 16 --beta2 0.99; done
+grow mqar mamba "24 64" "$until --batch 32 --learning-rate 6e-3" --batch 16 --beta2 0.99
 for mixer in gated_deltanet rwkv7 mamba attention; do learn_mixer parity $mixer --steps 3000; done
