@@ -19,7 +19,7 @@ stream=$work/stream
 effort=
 if [ -z "${2:-}" ]; then
   cd "$(dirname "$0")/.."
-  # The first 750 KB, and half the usual rehearsals: the whole, build included, stays below five minutes on two cores.
+  # The first 750 KB, and half the usual rehearsals: a minute and a half, after a build of three to five on two cores.
   text_of docs examples brood | head -c 750000 >"$stream"
   effort="--rehearsals 2"
 elif [ -d "$2" ]; then
