@@ -109,7 +109,8 @@ HWY_INLINE void dot_block(int64_t rows, int64_t K, const T* A, int64_t lda, cons
       for (int m = 0; m < M; ++m) sum[m][r] = hn::MulAdd(x[m].b, w.b, hn::MulAdd(x[m].a, w.a, sum[m][r]));
     }
   };
-  const int64_t pair = 2 * lanes(), line = int64_t(64 / sizeof(T));
+  // Every row is asked for at each step, also where a step takes less than a line of the cache.
+  const int64_t pair = 2 * lanes(), line = std::min<int64_t>(pair, 64 / sizeof(T));
   // What lies behind the last row may be another thread's to write.
   const bool ahead = kStream ? (rows - R) * K * int64_t(sizeof(T)) > kFarAhead : rows >= 2 * R;
   int64_t k = 0;
