@@ -13,10 +13,12 @@
 #include <string>
 #include <vector>
 
+#include "brood/base/error.h"
 #include "brood/base/progress.h"
 #include "brood/cli/input.h"
 #include "brood/cli/interrupt.h"
 #include "brood/cli/live_options.h"
+#include "brood/cli/live_series.h"
 #include "brood/cli/memory.h"
 #include "brood/cli/numbers.h"
 #include "brood/cli/output.h"
@@ -38,6 +40,10 @@ constexpr const char* kExamples =
     "  brood live --model book --in more.txt --save book        go on where it stopped\n"
     "  tail -F log | brood live --model mamba-s --save-every 60 --save logs    an endless stream\n"
     "  brood live --model my.json --in src/ --json              the text of a folder; result for programs\n"
+    "Rows of numbers, forecast and learnt (docs/series.md); no network, so no --model to begin with:\n"
+    "  brood live --as series --in power.csv --season 24 --horizon 24 --out said.csv --page said.html\n"
+    "  tail -F load.csv | brood live --as series --columns cpu,disk --out - --save load    with alarms\n"
+    "  brood live --as series --model load --in more.csv --save load    go on where it stopped\n"
     "Ctrl-C ends the stream: what was learnt is saved.\n";
 
 struct Options {
@@ -204,7 +210,6 @@ Action define_live(CLI::App& app, const Common& common) {
   auto options = std::make_shared<Options>();
   app.footer(kExamples);
   app.add_option("--model", options->model, "a preset, a JSON config, or a model folder to go on with")
-      ->required()
       ->type_name("PRESET|CONFIG|DIR");
   app.add_option("--in", options->in, "what to read; a folder stands for its text, - for standard input")
       ->capture_default_str()
@@ -217,7 +222,15 @@ Action define_live(CLI::App& app, const Common& common) {
       ->type_name("SECONDS");
   add_memory_options(app, options->memory);
   add_live_options(app, options->live);
-  return [options, &common] {
+  const SeriesVerb series(app);
+  return [options, series, &common] {
+    if (series.wanted()) {
+      const SeriesStream stream{options->in, options->model, options->save, options->overwrite,
+                                options->save_every};
+      return series.run(stream, common);
+    }
+    if (options->model.empty())
+      fail("live: --model is required, e.g. --model mamba-s; brood live --help shows how");
     options->live.seed = common.seed;
     return Run(*options, common).run();
   };

@@ -1,0 +1,65 @@
+#include "brood/base/archive.h"
+
+#include <cmath>
+#include <cstring>
+
+#include "brood/base/error.h"
+
+namespace brood {
+
+Archive::Archive(std::span<const std::byte> bytes, std::string name)
+    : reading_(true), left_(bytes), name_(std::move(name)) {}
+
+void Archive::refuse(const char* what) const {
+  fail("reading {}: {}; it is damaged, or of another version of this program", name_, what);
+}
+
+void Archive::raw(void* data, size_t n) {
+  if (n == 0) return;
+  if (!reading_) {
+    const auto* bytes = static_cast<const std::byte*>(data);
+    written_.insert(written_.end(), bytes, bytes + n);
+    return;
+  }
+  if (n > left_.size()) refuse("it ends too early");
+  std::memcpy(data, left_.data(), n);
+  left_ = left_.subspan(n);
+}
+
+void Archive::whole(int64_t& value, int64_t least, int64_t most) {
+  raw(&value, sizeof value);
+  if (reading_ && (value < least || value > most)) refuse("a number in it cannot be");
+}
+
+void Archive::number(double& value, bool finite) { numbers({&value, 1}, finite); }
+
+void Archive::numbers(std::span<double> values, bool finite) {
+  raw(values.data(), values.size_bytes());
+  if (!reading_ || !finite) return;
+  for (const double value : values)
+    if (!std::isfinite(value)) refuse("a number in it is not finite");
+}
+
+void Archive::bytes(std::span<uint8_t> values) { raw(values.data(), values.size_bytes()); }
+
+void Archive::text(std::string& value, size_t most) {
+  int64_t size = int64_t(value.size());
+  whole(size, 0, int64_t(most));
+  if (reading_ && size_t(size) > left_.size()) refuse("it ends too early");
+  value.resize(size_t(size));
+  raw(value.data(), value.size());
+}
+
+void Archive::list(std::vector<double>& values, size_t most) {
+  int64_t size = int64_t(values.size());
+  whole(size, 0, int64_t(most));
+  if (reading_ && size_t(size) > left_.size() / sizeof(double)) refuse("it ends too early");
+  values.resize(size_t(size));
+  numbers(values);
+}
+
+void Archive::end() const {
+  if (!left_.empty()) refuse("it has more bytes than belong to it");
+}
+
+}  // namespace brood

@@ -1,0 +1,46 @@
+// One description for both ways of a saved state: a class says once, in its archive(), what it consists of, and
+// the same lines write it and read it back, to the bit.
+//
+// Reading believes nothing: every number of bytes follows from what the reader expects, whole numbers lie in
+// the range that is given, and doubles are finite unless said otherwise. Byte order is the machine's; a file
+// says which (its magic number).
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+namespace brood {
+
+// Not thread-safe.
+class Archive {
+ public:
+  Archive() = default;                                          // writes
+  Archive(std::span<const std::byte> bytes, std::string name);  // reads; name begins every message
+
+  bool reading() const { return reading_; }
+  // Each throws Error when what is read is not so.
+  void whole(int64_t& value, int64_t least, int64_t most);
+  void number(double& value, bool finite = true);
+  void numbers(std::span<double> values, bool finite = true);
+  void bytes(std::span<uint8_t> values);
+  // A text or a list of doubles whose length is its own, at most `most`.
+  void text(std::string& value, size_t most);
+  void list(std::vector<double>& values, size_t most);
+  void end() const;  // throws Error when bytes are left
+
+  std::vector<std::byte> take() { return std::move(written_); }
+  [[noreturn]] void refuse(const char* what) const;
+
+ private:
+  void raw(void* data, size_t n);
+
+  bool reading_ = false;
+  std::span<const std::byte> left_;
+  std::vector<std::byte> written_;
+  std::string name_;
+};
+
+}  // namespace brood

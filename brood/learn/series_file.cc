@@ -1,0 +1,87 @@
+#include "brood/learn/series_file.h"
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+
+#include "brood/base/crc32.h"
+#include "brood/base/error.h"
+#include "brood/base/file.h"
+#include "brood/base/memory.h"
+
+namespace brood {
+namespace {
+
+constexpr std::string_view kMagic = "BRSE";
+constexpr int64_t kFormat = 1;
+constexpr size_t kMostNameBytes = 256, kCheckBytes = 4;
+
+std::array<uint8_t, 4> check_of(std::span<const std::byte> bytes) {
+  const uint32_t crc = crc32({reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size()});
+  return {uint8_t(crc), uint8_t(crc >> 8), uint8_t(crc >> 16), uint8_t(crc >> 24)};
+}
+
+void archive_settings(Archive& archive, SeriesSettings& settings) {
+  archive.whole(settings.horizon, 1, kMostHorizon);
+  archive.whole(settings.season, 0, kMostSeason);
+  archive.whole(settings.lags, 1, kMostLags);
+  for (double* share : {&settings.forgetting, &settings.coverage}) {
+    archive.number(*share);
+    if (archive.reading() && !(*share > 0 && *share <= 1)) archive.refuse("a share in it is none");
+  }
+  archive.number(settings.alarm);
+}
+
+void archive_head(Archive& archive, KeptSeries& kept) {
+  std::string magic(kMagic);
+  int64_t format = kFormat, columns = int64_t(kept.columns.size());
+  archive.text(magic, kMagic.size());
+  if (magic != kMagic) archive.refuse("it is no series");
+  archive.whole(format, kFormat, kFormat);
+  archive_settings(archive, kept.settings);
+  archive.whole(columns, 1, kMostSeriesColumns);
+  kept.columns.resize(size_t(columns));
+  for (std::string& name : kept.columns) archive.text(name, kMostNameBytes);
+  archive.text(kept.time, kMostNameBytes);
+  archive.number(kept.last_time, false);
+}
+
+}  // namespace
+
+void check_series(int64_t columns, const SeriesSettings& settings) {
+  const double inputs = double(settings.lags + std::min<int64_t>(columns, 20)),
+               horizon = double(settings.horizon);
+  const double rows = double(std::max(settings.season, settings.lags)) + horizon;
+  const double a_column = 4 * inputs * (inputs + horizon) + 7 * horizon * (horizon + 1) + rows + 1e5;
+  require_memory(8 * a_column * double(columns), fmt::format("series: the learners of {} columns", columns),
+                 "choose fewer --columns, or a smaller --horizon");
+}
+
+void write_series(const std::string& path, KeptSeries& kept, FileSystem& files) {
+  Archive archive;
+  archive_head(archive, kept);
+  kept.learner.archive(archive);
+  std::vector<std::byte> bytes = archive.take();
+  for (const uint8_t byte : check_of(bytes)) bytes.push_back(std::byte(byte));
+  write_durably(files, path, bytes);
+}
+
+KeptSeries parse_series(std::span<const std::byte> bytes, const std::string& name) {
+  if (bytes.size() < kCheckBytes) fail("reading {}: it is too short for a series", name);
+  const auto body = bytes.first(bytes.size() - kCheckBytes);
+  const auto check = check_of(body);
+  if (std::memcmp(check.data(), bytes.data() + body.size(), kCheckBytes) != 0)
+    fail("reading {}: it is no series, or it is damaged", name);
+  Archive archive(body, name);
+  KeptSeries kept{{}, {}, 0, {}, SeriesLearner(1, {})};
+  archive_head(archive, kept);
+  check_series(int64_t(kept.columns.size()), kept.settings);
+  kept.learner = SeriesLearner(int64_t(kept.columns.size()), kept.settings);
+  kept.learner.archive(archive);
+  archive.end();
+  return kept;
+}
+
+KeptSeries read_series(const std::string& path) { return parse_series(MappedFile::open(path).bytes(), path); }
+
+}  // namespace brood

@@ -1,0 +1,103 @@
+#include "brood/senses/table_lines.h"
+
+#include <algorithm>
+
+#include "brood/senses/table.h"
+
+namespace brood {
+
+void RowCutter::feed(std::span<const uint8_t> bytes) {
+  if (begin_ > 0) {
+    bytes_.erase(0, begin_);
+    at_ -= begin_;
+    begin_ = 0;
+  }
+  bytes_.append(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+}
+
+RowCutter::Cut RowCutter::give(size_t end, size_t next, std::string_view& row, int64_t& line) {
+  row = std::string_view(bytes_).substr(begin_, end - begin_);
+  if (!row.empty() && row.back() == '\r') row.remove_suffix(1);
+  line = line_;
+  line_ += std::count(bytes_.begin() + int64_t(begin_), bytes_.begin() + int64_t(next), '\n');
+  begin_ = at_ = next;
+  open_ = false;
+  field_begins_ = true;
+  return Cut::kRow;
+}
+
+// A quote that somebody forgot would take the rest of the stream with it: go on after the first line. A line
+// without end is thrown away as it comes.
+RowCutter::Cut RowCutter::give_up(std::string_view& row, int64_t& line) {
+  const size_t end = std::min(bytes_.find('\n', begin_), bytes_.size());
+  skipping_ = end == bytes_.size();
+  give(end, skipping_ ? end : end + 1, row, line);
+  return Cut::kTooLong;
+}
+
+RowCutter::Cut RowCutter::next(std::string_view& row, int64_t& line) {
+  if (skipping_) {
+    const size_t end = bytes_.find('\n', begin_);
+    begin_ = at_ = end == std::string::npos ? bytes_.size() : end + 1;
+    if (end == std::string::npos) return Cut::kNotYet;
+    skipping_ = false;
+    ++line_;
+  }
+  for (; at_ < bytes_.size(); ++at_) {
+    const char c = bytes_[at_];
+    if (at_ - begin_ > kMostRowBytes) return give_up(row, line);
+    if (c == '"' && separator_ != 0 && (open_ || field_begins_)) open_ = !open_;
+    if (c == '\n' && !open_) return give(at_, at_ + 1, row, line);
+    // A quote that follows a closed one at once stands for itself and opens the field again.
+    field_begins_ = c == separator_ || c == '"';
+  }
+  if (!finished_ || begin_ == bytes_.size()) return Cut::kNotYet;
+  if (open_ && bytes_.find('\n', begin_) != std::string::npos) return give_up(row, line);
+  return give(bytes_.size(), bytes_.size(), row, line);
+}
+
+const char* FieldSplitter::split(std::string_view row, char separator) {
+  pieces_.clear();
+  text_.clear();
+  size_t at = 0;
+  for (;;) {
+    if (pieces_.size() == kMostColumns) return "more fields than any table has";
+    if (at < row.size() && row[at] == '"') {
+      const size_t begin = text_.size();
+      for (++at;; ++at) {
+        if (at == row.size()) return "a quote that is not closed";
+        if (row[at] == '"' && (++at == row.size() || row[at] != '"')) break;
+        text_ += row[at];
+      }
+      if (at < row.size() && row[at] != separator) return "something after a closed quote";
+      pieces_.push_back({begin, text_.size() - begin, true});
+    } else {
+      const size_t end = std::min(row.find(separator, at), row.size());
+      pieces_.push_back({at, end - at, false});
+      at = end;
+    }
+    if (at == row.size()) break;
+    ++at;
+  }
+  fields_.clear();
+  for (const Piece& piece : pieces_)
+    fields_.push_back((piece.unquoted ? std::string_view(text_) : row).substr(piece.begin, piece.length));
+  return nullptr;
+}
+
+char guess_separator(std::string_view header) {
+  char best = ',';
+  int64_t most = 0;
+  for (const char separator : {',', ';', '\t'}) {
+    int64_t count = 0;
+    bool quoted = false;
+    for (const char c : header) {
+      if (c == '"') quoted = !quoted;
+      if (c == separator && !quoted) ++count;
+    }
+    if (count > most) most = count, best = separator;
+  }
+  return best;
+}
+
+}  // namespace brood
