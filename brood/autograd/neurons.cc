@@ -223,8 +223,8 @@ void pack(Tape& tape, const Runs& runs, int64_t n, const float* u, Arena& memory
       const float* from = u + rows * runs.begin(i) + r * runs.width(i) + begin - runs.begin(i);
       const uint32_t* to = offset + first * (rows + 1) + r;
       if (!X.all) {
-        kernels::pack_awake(last - first, &tiling.begin[size_t(first)], from, to, rows + 1, X.values.value(),
-                            index);
+        kernels::pack_awake(last - first, &tiling.begin[size_t(first)], from, to, rows + 1, rows - r,
+                            X.values.value(), index);
         continue;
       }
       for (int64_t t = first; t < last; ++t, to += rows + 1) {

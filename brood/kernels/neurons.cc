@@ -78,7 +78,9 @@ void GateBackward(int64_t n, const float* x, const float* y, float* dz, float* d
   }
 }
 
-void PackTile(int64_t n, const float* x, uint32_t first, float* value, uint32_t* index) {
+// room: entries from here on that may be overwritten, those of the tile's later steps. Whole vectors are stored
+// where they fit: storing under a mask that packs takes many times as long.
+void PackTile(int64_t n, const float* x, uint32_t first, uint32_t room, float* value, uint32_t* index) {
   const Tag d;
   const hn::RebindToUnsigned<Tag> du;
   const int64_t lanes = int64_t(hn::Lanes(d));
@@ -86,9 +88,16 @@ void PackTile(int64_t n, const float* x, uint32_t first, float* value, uint32_t*
   for (; i + lanes <= n; i += lanes) {
     const auto v = hn::LoadU(d, x + i);
     const auto awake = hn::Gt(v, hn::Zero(d));
-    hn::CompressBlendedStore(v, awake, d, value + count);
-    count += int64_t(hn::CompressBlendedStore(hn::Iota(du, first + uint32_t(i)), hn::RebindMask(du, awake),
-                                              du, index + count));
+    const auto awake_u = hn::RebindMask(du, awake);
+    const auto place = hn::Iota(du, first + uint32_t(i));
+    if (count + lanes <= int64_t(room)) {
+      hn::StoreU(hn::Compress(v, awake), d, value + count);
+      hn::StoreU(hn::Compress(place, awake_u), du, index + count);
+      count += int64_t(hn::CountTrue(d, awake));
+    } else {
+      hn::CompressBlendedStore(v, awake, d, value + count);
+      count += int64_t(hn::CompressBlendedStore(place, awake_u, du, index + count));
+    }
   }
   for (; i < n; ++i) {
     if (!(x[i] > 0)) continue;
@@ -104,10 +113,11 @@ void ReluCount(int64_t tiles, const int64_t* begin, float threshold, float* x, u
 }
 
 void PackAwake(int64_t tiles, const int64_t* begin, const float* x, const uint32_t* offset, int64_t stride,
-               float* value, uint32_t* index) {
+               int64_t steps, float* value, uint32_t* index) {
   for (int64_t t = 0; t < tiles; ++t) {
-    const uint32_t at = offset[t * stride];
-    PackTile(begin[t + 1] - begin[t], x + begin[t] - begin[0], uint32_t(begin[t]), value + at, index + at);
+    const uint32_t at = offset[t * stride], room = offset[t * stride + steps] - at;
+    PackTile(begin[t + 1] - begin[t], x + begin[t] - begin[0], uint32_t(begin[t]), room, value + at,
+             index + at);
   }
 }
 
@@ -202,8 +212,8 @@ void relu_count(int64_t tiles, const int64_t* begin, float threshold, float* x, 
   HWY_DYNAMIC_DISPATCH(ReluCount)(tiles, begin, threshold, x, count, stride);
 }
 void pack_awake(int64_t tiles, const int64_t* begin, const float* x, const uint32_t* offset, int64_t stride,
-                float* value, uint32_t* index) {
-  HWY_DYNAMIC_DISPATCH(PackAwake)(tiles, begin, x, offset, stride, value, index);
+                int64_t steps, float* value, uint32_t* index) {
+  HWY_DYNAMIC_DISPATCH(PackAwake)(tiles, begin, x, offset, stride, steps, value, index);
 }
 void relu_mask(int64_t n, const float* x, float* dx) { HWY_DYNAMIC_DISPATCH(ReluMask)(n, x, dx); }
 int64_t gate_forward(int64_t n, const float* x, float* y, float* z) {

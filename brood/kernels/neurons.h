@@ -28,11 +28,13 @@ void drop_out(int64_t n, uint64_t seed, uint64_t first, float rate, float* x);
 // One step of several tiles that follow each other: tile t holds the neurons [begin[t], begin[t+1]), and x
 // begins at neuron begin[0].
 //   relu_count   x ← ReLU(x − threshold) in place; count[t·stride] receives how many of a tile are above 0
-//   pack_awake   those above 0 and their indices become the tile's list, from entry offset[t·stride] on
+//   pack_awake   those above 0 and their indices become the tile's list, from entry offset[t·stride] on. Up
+//                to offset[t·stride + steps] entries are those of this and of later steps, and may be
+//                overwritten; none beyond are
 void relu_count(int64_t tiles, const int64_t* begin, float threshold, float* x, uint32_t* count,
                 int64_t stride);
 void pack_awake(int64_t tiles, const int64_t* begin, const float* x, const uint32_t* offset, int64_t stride,
-                float* value, uint32_t* index);
+                int64_t steps, float* value, uint32_t* index);
 
 // Arrays of list entries are read and written in whole vectors: they have room for this many more.
 constexpr int64_t kListSlack = 128;

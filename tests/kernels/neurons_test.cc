@@ -328,12 +328,14 @@ TEST(Neurons, RectifyPackAndGate) {
       constexpr int64_t kStride = 2;
       std::vector<uint32_t> count(3 * kStride), offset(3 * kStride);
       relu_count(3, begin.data(), 0.2f, x.data(), count.data(), kStride);
-      for (size_t t = 1; t < 3; ++t)
-        offset[t * kStride] = offset[(t - 1) * kStride] + count[(t - 1) * kStride];
-      const int64_t awake = offset[2 * kStride] + count[2 * kStride];
+      for (size_t t = 0; t < 3; ++t) {
+        offset[t * kStride] = t == 0 ? 0 : offset[t * kStride - 1];
+        offset[t * kStride + 1] = offset[t * kStride] + count[t * kStride];
+      }
+      const int64_t awake = offset[2 * kStride + 1];
       std::vector<float> value(size_t(n + kListSlack), 7.0f);
       std::vector<uint32_t> index(size_t(n + kListSlack), 7u);
-      pack_awake(3, begin.data(), x.data(), offset.data(), kStride, value.data(), index.data());
+      pack_awake(3, begin.data(), x.data(), offset.data(), kStride, 1, value.data(), index.data());
       const int64_t gated = gate_forward(n, x.data(), y.data(), z.data());
       gate_backward(n, x.data(), y.data(), dz.data(), dx.data());
       relu_mask(n, x.data(), masked.data());
