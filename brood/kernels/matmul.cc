@@ -20,9 +20,6 @@ namespace {
 constexpr int64_t kThreadedBytes = 128 << 10;
 // The same for products that compute: some 20 µs on one core.
 constexpr int64_t kThreadedFlops = 3'000'000;
-// Numbers of C in a block: an eighth of C, so that a few threads end together, but not so few that packing
-// the operands (which costs a block its circumference) tells, and not more than many cores would like.
-
 // Up to so many rows, widening bf16 weights keeps up with memory and reads them more smoothly than tiles do.
 constexpr int64_t kFewWidenedRows = 2;
 
