@@ -58,6 +58,10 @@ void Archive::list(std::vector<double>& values, size_t most) {
   numbers(values);
 }
 
+void Archive::expect(double bytes) const {
+  if (reading_ && bytes > double(left_.size())) refuse("it ends too early");
+}
+
 void Archive::end() const {
   if (!left_.empty()) refuse("it has more bytes than belong to it");
 }

@@ -29,6 +29,8 @@ class Archive {
   // A text or a list of doubles whose length is its own, at most `most`.
   void text(std::string& value, size_t most);
   void list(std::vector<double>& values, size_t most);
+  // Throws Error when what is read holds fewer bytes than must follow: before memory is taken for them.
+  void expect(double bytes) const;
   void end() const;  // throws Error when bytes are left
 
   std::vector<std::byte> take() { return std::move(written_); }

@@ -44,6 +44,7 @@ constexpr const char* kExamples =
     "  brood live --as series --in power.csv --season 24 --horizon 24 --out said.csv --page said.html\n"
     "  tail -F load.csv | brood live --as series --columns cpu,disk --out - --save load    with alarms\n"
     "  brood live --as series --model load --in more.csv --save load    go on where it stopped\n"
+    "  brood live --as series --in market.csv --label class --delay 48 --season 48    predict classes\n"
     "Ctrl-C ends the stream: what was learnt is saved.\n";
 
 struct Options {

@@ -25,9 +25,10 @@
 namespace brood::cli {
 
 struct SeriesVerb::Options {
-  std::string as = "bytes", time, out, page, rejects;
+  std::string as = "bytes", time, label, out, page, rejects;
   std::vector<std::string> columns;
   int64_t warm_up = 0;
+  int64_t delay = 1;
   SeriesSettings series;
 };
 
@@ -58,7 +59,7 @@ class SeriesRun {
     read(bytes, begin);
     const double seconds = std::chrono::duration<double>(Clock::now() - begin).count();
     if (kept_ && !stream_.save.empty()) save();
-    if (rows_out_) rows_out_->file().finish();
+    if (TextFile* out = rows_file()) out->finish();
     rejected_.finish();
     report(seconds);
     return interrupted() ? interrupted_exit_code() : 0;
@@ -67,8 +68,8 @@ class SeriesRun {
  private:
   TableSettings table() {
     if (!stream_.model.empty()) kept_.emplace(read_series(file_in(stream_.model)));
-    if (kept_) return {kept_->columns, kept_->time, {}};
-    return {options_.columns, options_.time, {}};
+    if (kept_) return {kept_->columns, kept_->time, kept_->label};
+    return {options_.columns, options_.time, options_.label};
   }
   TableReader::Rejected rejects() {
     return [this](const RejectedRow& row) { rejected_.add(row); };
@@ -103,7 +104,7 @@ class SeriesRun {
       else
         reader_.finish();
       while (!interrupted() && reader_.next(row)) observe(row);
-      if (rows_out_) rows_out_->file().flush();
+      if (TextFile* out = rows_file()) out->flush();
       rejected_.flush();
       const double seconds = std::chrono::duration<double>(Clock::now() - begin).count();
       if (line.due())
@@ -117,23 +118,42 @@ class SeriesRun {
     }
   }
 
+  TextFile* rows_file() {
+    return rows_out_ ? &rows_out_->file() : classes_out_ ? &classes_out_->file() : nullptr;
+  }
+
   void begin_series() {
     if (!kept_) {
-      const auto& columns = reader_.columns();
-      check_series(int64_t(columns.size()), options_.series);
-      kept_.emplace(KeptSeries{columns, reader_.time_column(), kNoTime, options_.series,
-                               SeriesLearner(int64_t(columns.size()), options_.series)});
+      kept_.emplace(KeptSeries{.columns = reader_.columns(),
+                               .time = reader_.time_column(),
+                               .label = options_.label,
+                               .settings = options_.series});
+      kept_->class_settings.delay = options_.delay;
+      kept_->class_settings.season = options_.series.season;
+      kept_->class_settings.window = options_.series.lags;
+      check_series(*kept_);
+      kept_->begin();
     }
-    if (!options_.out.empty()) rows_out_.emplace(options_.out, kept_->columns);
+    if (kept_->classes && !options_.page.empty())
+      fail("live: --page has no plots of classes; leave out --page or --label");
+    if (!options_.out.empty() && kept_->classes) classes_out_.emplace(options_.out);
+    if (!options_.out.empty() && kept_->forecasts) rows_out_.emplace(options_.out, kept_->columns);
     if (!options_.page.empty()) page_.emplace(kept_->columns);
   }
 
   void observe(const TableRow& row) {
     if (rows_ == 0) begin_series();
-    SeriesLearner& learner = kept_->learner;
+    ++rows_;
+    if (kept_->classes) {
+      kept_->classes->observe(row.values, row.label);
+      if (rows_ == options_.warm_up) kept_->classes->begin_scores();
+      if (classes_out_) classes_out_->add(row, *kept_->classes);
+      return;
+    }
+    SeriesLearner& learner = *kept_->forecasts;
     learner.observe(row.values, row.time - kept_->last_time);
     if (std::isfinite(row.time)) kept_->last_time = row.time;
-    if (++rows_ == options_.warm_up) learner.begin_scores();
+    if (rows_ == options_.warm_up) learner.begin_scores();
     if (rows_out_) rows_out_->add(row, learner.reports());
     if (page_) page_->add(learner.rows() - 1, row.values, learner.reports());
   }
@@ -145,7 +165,7 @@ class SeriesRun {
   }
 
   nlohmann::json column_json(size_t i) const {
-    const SeriesScore& score = kept_->learner.score(int64_t(i));
+    const SeriesScore& score = kept_->forecasts->score(int64_t(i));
     const double variance = mean_of(score.deviations, score.rows);
     nlohmann::json json = pair(score.squared, score.absolute, score.values);
     json["name"] = kept_->columns[i];
@@ -159,39 +179,60 @@ class SeriesRun {
     return json;
   }
 
-  void report(double seconds) const {
-    const double rate = seconds > 0 ? double(rows_) / seconds : 0;
+  // What was found, in words and for programs.
+  std::string found_forecasts(nlohmann::json& json) const {
     nlohmann::json columns = nlohmann::json::array();
     double ratio = 0;
     int64_t alarms = 0, compared = 0;
-    for (size_t i = 0; kept_ && i < kept_->columns.size(); ++i) {
-      const SeriesScore& score = kept_->learner.score(int64_t(i));
+    for (size_t i = 0; i < kept_->columns.size(); ++i) {
+      const SeriesScore& score = kept_->forecasts->score(int64_t(i));
       columns.push_back(column_json(i));
       alarms += score.alarms;
       if (!(score.last_squared > 0)) continue;
       ratio += score.squared / score.last_squared;
       ++compared;
     }
-    const std::string summary = fmt::format(
-        "{} rows in {} ({:.0f}/s): {}{} alarms, {} rows rejected{}", rows_, duration_text(seconds), rate,
+    json["columns"] = columns;
+    json["alarms"] = alarms;
+    json["prototypes"] = kept_->forecasts->prototypes();
+    const std::string error =
         compared == 0
             ? ""
-            : fmt::format("mean squared error {:.3f} of that of the last value, ", ratio / double(compared)),
-        alarms, rejected_.count(), rejected_.count() == 0 ? "" : " (" + rejected_.first() + ")");
+            : fmt::format("mean squared error {:.3f} of that of the last value, ", ratio / double(compared));
+    return fmt::format("{}{} alarms", error, alarms);
+  }
+
+  std::string found_classes(nlohmann::json& json) const {
+    const ClassScore& score = kept_->classes->score();
+    const double right = mean_of(double(score.right), score.rows),
+                 repeated = mean_of(double(score.repeated), score.rows);
+    json["labelled_rows"] = score.rows;
+    json["accuracy"] = rounded(right);
+    json["repeat_label_accuracy"] = rounded(repeated);
+    json["nats_per_label"] = rounded(mean_of(score.nats, score.rows));
+    json["classes"] = kept_->classes->names();
+    return fmt::format("{:.2f} % right; the last known label would be {:.2f} %", 100 * right, 100 * repeated);
+  }
+
+  void report(double seconds) const {
+    const double rate = seconds > 0 ? double(rows_) / seconds : 0;
+    nlohmann::json json = {{"rows", rows_},
+                           {"rejected_rows", rejected_.count()},
+                           {"seconds", rounded(seconds)},
+                           {"rows_per_second", rounded(rate)},
+                           {"peak_memory_bytes", peak_memory_bytes()}};
+    const std::string found = rows_ == 0       ? "nothing learnt"
+                              : kept_->classes ? found_classes(json)
+                                               : found_forecasts(json);
+    const std::string rejects = rejected_.count() == 0 ? "" : fmt::format(" ({})", rejected_.first());
+    const std::string summary = fmt::format("{} rows in {} ({:.0f}/s): {}, {} rows rejected{}", rows_,
+                                            duration_text(seconds), rate, found, rejected_.count(), rejects);
     say(summary + (stream_.save.empty() || !kept_ ? "" : "; saved in " + stream_.save));
     if (page_) {
       const std::string html = page_->html(stream_.in == "-" ? "Series" : stream_.in, summary);
       write_durably(FileSystem::real(), options_.page, std::as_bytes(std::span(html)));
     }
-    if (!common_.json) return;
-    write_json({{"rows", rows_},
-                {"rejected_rows", rejected_.count()},
-                {"columns", columns},
-                {"alarms", alarms},
-                {"prototypes", kept_ ? kept_->learner.prototypes() : 0},
-                {"seconds", rounded(seconds)},
-                {"rows_per_second", rounded(rate)},
-                {"peak_memory_bytes", peak_memory_bytes()}});
+    if (common_.json) write_json(json);
   }
 
   const SeriesVerb::Options& options_;
@@ -201,6 +242,7 @@ class SeriesRun {
   RejectedRows rejected_;
   TableReader reader_;
   std::optional<SeriesRows> rows_out_;
+  std::optional<ClassRows> classes_out_;
   std::optional<SeriesPage> page_;
   int64_t rows_ = 0;
 };
@@ -220,6 +262,11 @@ SeriesVerb::SeriesVerb(CLI::App& app) : app_(app), options_(std::make_shared<Opt
       ->type_name("A,B");
   option("--time", o.time, "column of times; found by itself when it is the first or called so")
       ->type_name("COLUMN");
+  option("--label", o.label, "column of classes to predict, instead of forecasting")->type_name("COLUMN");
+  option("--delay", o.delay, "rows after which a label is known")
+      ->capture_default_str()
+      ->check(whole(1, kMostDelay))
+      ->type_name("N");
   option("--horizon", o.series.horizon, "rows ahead to forecast")
       ->capture_default_str()
       ->check(whole(1, kMostHorizon))
@@ -260,8 +307,8 @@ bool SeriesVerb::wanted() const {
 
 int SeriesVerb::run(const SeriesStream& stream, const Common& common) const {
   if (!stream.model.empty()) {
-    for (const char* begun :
-         {"--columns", "--time", "--horizon", "--season", "--lags", "--coverage", "--alarm"})
+    for (const char* begun : {"--columns", "--time", "--label", "--delay", "--horizon", "--season", "--lags",
+                              "--coverage", "--alarm"})
       if (app_.count(begun) > 0)
         fail("live: {} is what the series in {} was begun with; leave it out, or begin anew without --model",
              begun, stream.model);

@@ -23,8 +23,10 @@ void add_number(std::string& text, double x, const char* missing) {
     text += missing;
 }
 
-bool ends_with(const std::string& path, std::string_view end) {
-  return path.size() >= end.size() && path.compare(path.size() - end.size(), end.size(), end) == 0;
+bool is_json(const std::string& path) { return path.ends_with(".jsonl") || path.ends_with(".ndjson"); }
+
+std::string json_text(std::string_view text) {
+  return nlohmann::json(text).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
 }
 
 struct Said {
@@ -73,9 +75,7 @@ void add_field(std::string& text, std::string_view field) {
 }
 
 SeriesRows::SeriesRows(const std::string& path, std::vector<std::string> columns)
-    : json_(ends_with(path, ".jsonl") || ends_with(path, ".ndjson")),
-      file_(path),
-      columns_(std::move(columns)) {}
+    : json_(is_json(path)), file_(path), columns_(std::move(columns)) {}
 
 void SeriesRows::add(const TableRow& row, std::span<const SeriesReport> reports) {
   if (json_)
@@ -116,13 +116,10 @@ void SeriesRows::add_csv(const TableRow& row, std::span<const SeriesReport> repo
 }
 
 void SeriesRows::add_json(const TableRow& row, std::span<const SeriesReport> reports) {
-  const auto quoted = [](std::string_view text) {
-    return nlohmann::json(text).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
-  };
   std::string& text = file_.text();
-  text += "{\"time\":" + quoted(row.time_text);
+  text += "{\"time\":" + json_text(row.time_text);
   for (size_t i = 0; i < columns_.size(); ++i) {
-    text += "," + quoted(columns_[i]) + ":{\"value\":";
+    text += "," + json_text(columns_[i]) + ":{\"value\":";
     add_number(text, row.values[i], "null");
     for (const Said& said : kSaid) {
       fmt::format_to(std::back_inserter(text), ",\"{}\":", said.name);
@@ -131,6 +128,31 @@ void SeriesRows::add_json(const TableRow& row, std::span<const SeriesReport> rep
     text += reports[i].alarm ? ",\"alarm\":true}" : ",\"alarm\":false}";
   }
   text += "}\n";
+}
+
+ClassRows::ClassRows(const std::string& path) : json_(is_json(path)), file_(path) {
+  if (!json_) file_.text() += "time,label,predicted,probability\n";
+}
+
+void ClassRows::add(const TableRow& row, const ClassLearner& learner) {
+  const int64_t predicted = learner.predicted();
+  const std::string_view name = predicted < 0 ? std::string_view() : learner.names()[size_t(predicted)];
+  const double probability = predicted < 0 ? NAN : learner.probabilities()[size_t(predicted)];
+  std::string& text = file_.text();
+  if (json_) {
+    text += "{\"time\":" + json_text(row.time_text) + ",\"label\":" + json_text(row.label);
+    text += ",\"predicted\":" + json_text(name) + ",\"probability\":";
+    add_number(text, probability, "null");
+    text += '}';
+  } else {
+    for (const std::string_view field : {row.time_text, row.label, name}) {
+      add_field(text, field);
+      text += ',';
+    }
+    add_number(text, probability, "");
+  }
+  text += '\n';
+  if (text.size() > kBlock) file_.flush();
 }
 
 RejectedRows::RejectedRows(const std::string& path) {

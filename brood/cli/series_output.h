@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "brood/base/file_system.h"
+#include "brood/learn/class_learner.h"
 #include "brood/learn/series.h"
 #include "brood/senses/table.h"
 
@@ -45,6 +46,18 @@ class SeriesRows {
   TextFile file_;
   std::vector<std::string> columns_;
   bool begun_ = false;
+};
+
+// The same of classes: what was predicted of each row, how sure that was, and the label.
+class ClassRows {
+ public:
+  explicit ClassRows(const std::string& path);
+  void add(const TableRow& row, const ClassLearner& learner);
+  TextFile& file() { return file_; }
+
+ private:
+  bool json_;
+  TextFile file_;
 };
 
 // Rows that were not as they should be: line, reason, row.

@@ -12,7 +12,7 @@ namespace {
 constexpr double kUnknown = std::numeric_limits<double>::quiet_NaN();
 constexpr double kRidge = 10;
 constexpr int64_t kMostSeen = 16;          // other columns that a column looks at
-constexpr double kMostInput = 16;          // deviations; an outlier tells no more than that it is one
+constexpr double kMostInput = 5;           // deviations; an outlier tells no more than that it is one
 constexpr double kLossForgetting = 0.997;  // of the errors that experts are weighed by
 constexpr double kMostUnitChange = 1e6;    // beyond that nothing was learnt that would go on
 
@@ -43,6 +43,7 @@ SeriesColumn::SeriesColumn(int64_t what, const SeriesHistory& history, const Ser
   for (int64_t i = 0; i < history.columns() && int64_t(seen_.size()) < kMostSeen; ++i)
     if (i != what) seen_.push_back(i);
   units_.resize(seen_.size() + 1);
+  first_units_ = units_;
   for (int kind = 0; kind < kKinds; ++kind)
     for (const double forgetting : {1.0, settings.forgetting})
       readouts_.emplace_back(input_count(kind), horizon_, forgetting, kRidge);
@@ -100,9 +101,10 @@ void SeriesColumn::measure(std::span<const RunningScale> scales) {
   bool comparable = true;
   for (size_t i = 0; i < units_.size(); ++i) {
     units_[i] = {scale_of(i).mean(), scale_of(i).deviation()};
-    const double ratio = before[i].deviation / units_[i].deviation;
+    const double ratio = first_units_[i].deviation / units_[i].deviation;
     comparable = comparable && ratio < kMostUnitChange && ratio > 1 / kMostUnitChange;
   }
+  if (!comparable) first_units_ = units_;
   for (int which = 0; which < kReadouts; ++which) {
     if (comparable)
       change_units(readouts_[size_t(which)], which / kMemories, before);
@@ -222,7 +224,7 @@ void SeriesColumn::predict(const SeriesHistory& history) {
       readouts_[size_t(which)].predict(z, y);
       // What lies a whole range outside of all that ever came is no forecast.
       for (double& value : y)
-        value = std::clamp(last + value * units_[0].deviation, lowest_ - range, highest_ + range);
+        value = std::clamp(last + bounded(value) * units_[0].deviation, lowest_ - range, highest_ + range);
     }
   }
   for (int64_t step = 1; step <= horizon_; ++step) {
@@ -258,11 +260,12 @@ void SeriesColumn::archive(Archive& archive) {
   archive.whole(known_, 0, int64_t(1) << 60);
   archive.number(lowest_);
   archive.number(highest_);
-  for (Unit& unit : units_) {
-    archive.number(unit.mean);
-    archive.number(unit.deviation);
-    if (archive.reading() && !(unit.deviation > 0)) archive.refuse("a deviation in it is not above 0");
-  }
+  for (std::vector<Unit>* units : {&units_, &first_units_})
+    for (Unit& unit : *units) {
+      archive.number(unit.mean);
+      archive.number(unit.deviation);
+      if (archive.reading() && !(unit.deviation > 0)) archive.refuse("a deviation in it is not above 0");
+    }
   for (RecursiveLeastSquares& readout : readouts_) readout.archive(archive);
   for (std::vector<double>* numbers : {&experts_, &mixed_, &widths_, &losses_}) archive.numbers(*numbers);
   surprises_.archive(archive);

@@ -24,7 +24,7 @@ class RunningScale {
   void archive(Archive& archive);
 
  private:
-  int64_t count_ = 0;
+  int64_t count_ = 0, outliers_ = 0;  // outliers in a row
   double mean_ = 0, variance_ = 0;
 };
 
@@ -103,8 +103,9 @@ class SeriesColumn {
   int64_t what_, horizon_, season_, lags_, slots_, now_ = 0, rows_ = 0;
   int64_t known_ = 0;  // values that came
   double alarm_, lowest_ = 0, highest_ = 0;
-  std::vector<int64_t> seen_;  // the other columns that it looks at
-  std::vector<Unit> units_;    // its own, then theirs
+  std::vector<int64_t> seen_;      // the other columns that it looks at
+  std::vector<Unit> units_;        // its own, then theirs
+  std::vector<Unit> first_units_;  // when learning began, or began anew
   std::vector<RecursiveLeastSquares> readouts_;
   std::vector<double> inputs_, targets_, results_;
   std::vector<double> experts_, mixed_, widths_;  // rings of slots_

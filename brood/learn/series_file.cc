@@ -21,7 +21,8 @@ std::array<uint8_t, 4> check_of(std::span<const std::byte> bytes) {
   return {uint8_t(crc), uint8_t(crc >> 8), uint8_t(crc >> 16), uint8_t(crc >> 24)};
 }
 
-void archive_settings(Archive& archive, SeriesSettings& settings) {
+void archive_settings(Archive& archive, KeptSeries& kept) {
+  SeriesSettings& settings = kept.settings;
   archive.whole(settings.horizon, 1, kMostHorizon);
   archive.whole(settings.season, 0, kMostSeason);
   archive.whole(settings.lags, 1, kMostLags);
@@ -30,6 +31,11 @@ void archive_settings(Archive& archive, SeriesSettings& settings) {
     if (archive.reading() && !(*share > 0 && *share <= 1)) archive.refuse("a share in it is none");
   }
   archive.number(settings.alarm);
+  ClassSettings& classes = kept.class_settings;
+  archive.whole(classes.delay, 1, kMostDelay);
+  archive.whole(classes.season, 0, kMostSeason);
+  archive.whole(classes.window, 1, kMostLags);
+  archive.number(classes.rate);
 }
 
 void archive_head(Archive& archive, KeptSeries& kept) {
@@ -38,29 +44,59 @@ void archive_head(Archive& archive, KeptSeries& kept) {
   archive.text(magic, kMagic.size());
   if (magic != kMagic) archive.refuse("it is no series");
   archive.whole(format, kFormat, kFormat);
-  archive_settings(archive, kept.settings);
+  archive_settings(archive, kept);
   archive.whole(columns, 1, kMostSeriesColumns);
   kept.columns.resize(size_t(columns));
   for (std::string& name : kept.columns) archive.text(name, kMostNameBytes);
   archive.text(kept.time, kMostNameBytes);
+  archive.text(kept.label, kMostNameBytes);
   archive.number(kept.last_time, false);
+}
+
+void archive_learner(Archive& archive, KeptSeries& kept) {
+  if (kept.forecasts) kept.forecasts->archive(archive);
+  if (kept.classes) kept.classes->archive(archive);
+}
+
+// Of matrices, forecasts and last rows: nearly all there is.
+double least_bytes(const KeptSeries& kept) {
+  const double columns = double(kept.columns.size());
+  if (!kept.label.empty()) {
+    const ClassSettings& classes = kept.class_settings;
+    return 8 *
+           (columns * double(std::max(classes.window, classes.season)) + 4 * columns * double(classes.delay));
+  }
+  const double inputs = double(kept.settings.lags), horizon = double(kept.settings.horizon);
+  const double rows = double(std::max(kept.settings.season, kept.settings.lags)) + horizon;
+  return 8 * columns * (4 * inputs * (inputs + horizon) + 7 * horizon * (horizon + 1) + rows);
 }
 
 }  // namespace
 
-void check_series(int64_t columns, const SeriesSettings& settings) {
-  const double inputs = double(settings.lags + std::min<int64_t>(columns, 20)),
-               horizon = double(settings.horizon);
-  const double rows = double(std::max(settings.season, settings.lags)) + horizon;
-  const double a_column = 4 * inputs * (inputs + horizon) + 7 * horizon * (horizon + 1) + rows + 1e5;
-  require_memory(8 * a_column * double(columns), fmt::format("series: the learners of {} columns", columns),
+void KeptSeries::begin() {
+  const auto count = int64_t(columns.size());
+  if (label.empty())
+    forecasts.emplace(count, settings);
+  else
+    classes.emplace(count, class_settings);
+}
+
+void check_series(const KeptSeries& kept) {
+  constexpr double kBesides = 3e5;  // bytes of a column
+  KeptSeries with_others{.columns = kept.columns,
+                         .label = kept.label,
+                         .settings = kept.settings,
+                         .class_settings = kept.class_settings};
+  with_others.settings.lags += std::min<int64_t>(int64_t(kept.columns.size()), 20);
+  require_memory(least_bytes(with_others) + kBesides * double(kept.columns.size()),
+                 fmt::format("series: the learners of {} columns", kept.columns.size()),
                  "choose fewer --columns, or a smaller --horizon");
 }
 
 void write_series(const std::string& path, KeptSeries& kept, FileSystem& files) {
   Archive archive;
   archive_head(archive, kept);
-  kept.learner.archive(archive);
+  archive_learner(archive, kept);
   std::vector<std::byte> bytes = archive.take();
   for (const uint8_t byte : check_of(bytes)) bytes.push_back(std::byte(byte));
   write_durably(files, path, bytes);
@@ -73,11 +109,11 @@ KeptSeries parse_series(std::span<const std::byte> bytes, const std::string& nam
   if (std::memcmp(check.data(), bytes.data() + body.size(), kCheckBytes) != 0)
     fail("reading {}: it is no series, or it is damaged", name);
   Archive archive(body, name);
-  KeptSeries kept{{}, {}, 0, {}, SeriesLearner(1, {})};
+  KeptSeries kept;
   archive_head(archive, kept);
-  check_series(int64_t(kept.columns.size()), kept.settings);
-  kept.learner = SeriesLearner(int64_t(kept.columns.size()), kept.settings);
-  kept.learner.archive(archive);
+  archive.expect(least_bytes(kept));
+  kept.begin();
+  archive_learner(archive, kept);
   archive.end();
   return kept;
 }

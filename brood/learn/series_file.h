@@ -1,21 +1,29 @@
-// A series that goes on: what a SeriesLearner has learnt, with its settings and the names of its columns, as one
-// file (docs/formats/series.md).
+// A series that goes on: what was learnt of it, with the settings and the names of its columns, as one file
+// (docs/formats/series.md).
 #pragma once
 
+#include <limits>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "brood/base/file_system.h"
+#include "brood/learn/class_learner.h"
 #include "brood/learn/series.h"
 
 namespace brood {
 
 struct KeptSeries {
-  std::vector<std::string> columns;
-  std::string time;  // column of time; empty: none
-  double last_time;  // of the last row; NaN: none
-  SeriesSettings settings;
-  SeriesLearner learner;
+  std::vector<std::string> columns = {};
+  std::string time = {}, label = {};  // columns of times and of classes; empty: none
+  double last_time = std::numeric_limits<double>::quiet_NaN();  // of the last row; NaN: none
+  SeriesSettings settings = {};
+  ClassSettings class_settings = {};
+  // One of them is there: classes when there is a label.
+  std::optional<SeriesLearner> forecasts = {};
+  std::optional<ClassLearner> classes = {};
+
+  void begin();  // makes it, with nothing learnt
 };
 
 // A kill leaves the old file or the new. Throws Error.
@@ -24,9 +32,10 @@ void write_series(const std::string& path, KeptSeries& kept, FileSystem& files =
 KeptSeries read_series(const std::string& path);
 KeptSeries parse_series(std::span<const std::byte> bytes, const std::string& name);
 
-// Throws Error when no series can have so many columns with these settings: too large for the memory.
-void check_series(int64_t columns, const SeriesSettings& settings);
+// Throws Error when its learner would need more memory than there is.
+void check_series(const KeptSeries& kept);
 
-constexpr int64_t kMostHorizon = 4096, kMostSeason = 1 << 20, kMostLags = 1024, kMostSeriesColumns = 4096;
+constexpr int64_t kMostHorizon = 4096, kMostSeason = 1 << 20, kMostLags = 1024, kMostDelay = 1 << 20,
+                  kMostSeriesColumns = 4096;
 
 }  // namespace brood

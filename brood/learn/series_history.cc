@@ -9,6 +9,7 @@ namespace {
 
 constexpr double kOldest = 1e-3;  // weight of a row in the mean of about the last thousand
 constexpr int64_t kSettled = 20;
+constexpr int64_t kMostOutliers = 512;
 constexpr double kOutlier = 10;  // deviations: what is beyond counts as that far
 constexpr double kGapRate = 0.01, kMostGap = 8;
 
@@ -16,7 +17,15 @@ constexpr double kGapRate = 0.01, kMostGap = 8;
 
 void RunningScale::add(double x) {
   ++count_;
-  if (count_ > kSettled) x = std::clamp(x, mean_ - kOutlier * deviation(), mean_ + kOutlier * deviation());
+  // An outlier counts as much less than it is; one after the other counts ever more, for then it is no outlier. After
+  // nothing but one value there is no telling.
+  const double most = kOutlier * deviation() * std::exp2(double(outliers_));
+  if (count_ > kSettled && variance_ > 0 && std::abs(x - mean_) > most) {
+    x = std::clamp(x, mean_ - most, mean_ + most);
+    outliers_ = std::min(outliers_ + 1, kMostOutliers);
+  } else {
+    outliers_ = 0;
+  }
   const double weight = std::max(1 / double(count_), kOldest), step = x - mean_;
   mean_ += weight * step;
   variance_ = (1 - weight) * (variance_ + weight * step * step);
@@ -29,6 +38,7 @@ double RunningScale::deviation() const {
 
 void RunningScale::archive(Archive& archive) {
   archive.whole(count_, 0, int64_t(1) << 60);
+  archive.whole(outliers_, 0, kMostOutliers);
   archive.number(mean_);
   archive.number(variance_);
 }

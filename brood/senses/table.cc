@@ -73,6 +73,7 @@ struct TableReader::Impl {
     const size_t first = cutter.front().find_first_not_of(" \t\r\n");
     if (first == std::string_view::npos) return false;
     kind = cutter.front()[first] == '{' ? Kind::kJson : Kind::kCsv;
+    if (kind == Kind::kCsv) cutter.quotes(0);
     return true;
   }
 
@@ -143,7 +144,8 @@ struct TableReader::Impl {
     }
     if (!chosen) {
       for (const auto& [name, value] : object.items())
-        if (header.size() < kMostColumns && !value.is_structured()) header.push_back(name);
+        if (header.size() < kMostColumns && !value.is_structured() && name.size() <= kMostNameBytes)
+          header.push_back(name);
     }
     if (texts.size() < header.size()) texts.resize(header.size());
     for (size_t i = 0; i < header.size(); ++i) {

@@ -15,6 +15,10 @@ void RowCutter::feed(std::span<const uint8_t> bytes) {
   bytes_.append(reinterpret_cast<const char*>(bytes.data()), bytes.size());
 }
 
+bool RowCutter::separates(char c) const {
+  return separator_ != 0 ? c == separator_ : c == ',' || c == ';' || c == '\t';
+}
+
 RowCutter::Cut RowCutter::give(size_t end, size_t next, std::string_view& row, int64_t& line) {
   row = std::string_view(bytes_).substr(begin_, end - begin_);
   if (!row.empty() && row.back() == '\r') row.remove_suffix(1);
@@ -46,10 +50,10 @@ RowCutter::Cut RowCutter::next(std::string_view& row, int64_t& line) {
   for (; at_ < bytes_.size(); ++at_) {
     const char c = bytes_[at_];
     if (at_ - begin_ > kMostRowBytes) return give_up(row, line);
-    if (c == '"' && separator_ != 0 && (open_ || field_begins_)) open_ = !open_;
+    if (c == '"' && quotes_ && (open_ || field_begins_)) open_ = !open_;
     if (c == '\n' && !open_) return give(at_, at_ + 1, row, line);
     // A quote that follows a closed one at once stands for itself and opens the field again.
-    field_begins_ = c == separator_ || c == '"';
+    field_begins_ = c == '"' || separates(c);
   }
   if (!finished_ || begin_ == bytes_.size()) return Cut::kNotYet;
   if (open_ && bytes_.find('\n', begin_) != std::string::npos) return give_up(row, line);

@@ -13,7 +13,11 @@ namespace brood {
 // Cuts a stream into rows: at every line end, but, once quotes() was called, not inside quotes. Not thread-safe.
 class RowCutter {
  public:
-  void quotes(char separator) { separator_ = separator; }  // fields that stand between these may be quoted
+  // From now on fields may be quoted; they stand between these, 0: any of "," ";" and tab.
+  void quotes(char separator) {
+    quotes_ = true;
+    separator_ = separator;
+  }
   void feed(std::span<const uint8_t> bytes);
   void finish() { finished_ = true; }
 
@@ -27,13 +31,14 @@ class RowCutter {
   void skip(size_t n) { begin_ += n, at_ = begin_; }
 
  private:
+  bool separates(char c) const;
   Cut give(size_t end, size_t next, std::string_view& row, int64_t& line);
   Cut give_up(std::string_view& row, int64_t& line);
 
   std::string bytes_;
   size_t begin_ = 0, at_ = 0;  // of the row, and how far it was looked through
   char separator_ = 0;
-  bool open_ = false, field_begins_ = true, finished_ = false, skipping_ = false;
+  bool quotes_ = false, open_ = false, field_begins_ = true, finished_ = false, skipping_ = false;
   int64_t line_ = 1;
 };
 
