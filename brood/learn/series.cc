@@ -8,8 +8,8 @@
 namespace brood {
 namespace {
 
-// Multiplications of a row below which threads are not worth their waking.
-constexpr int64_t kWorthThreads = 400000;
+// Multiplications of a row, some thirty microseconds, below which threads are not worth their waking.
+constexpr int64_t kWorthThreads = 60000;
 
 }  // namespace
 
