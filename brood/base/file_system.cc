@@ -10,6 +10,7 @@
 #include <chrono>
 #include <cstdio>
 #include <filesystem>
+#include <fstream>
 #include <thread>
 #include <utility>
 
@@ -22,8 +23,8 @@ namespace {
 
 class RealFile : public WritableFile {
  public:
-  explicit RealFile(const std::string& path) : path_(path) {
-    fd_ = ::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+  RealFile(const std::string& path, int flags) : path_(path) {
+    fd_ = ::open(path.c_str(), O_WRONLY | O_CLOEXEC | flags, 0666);
     if (fd_ < 0) fail_system("writing " + path, errno);
   }
   RealFile(const RealFile&) = delete;
@@ -32,6 +33,14 @@ class RealFile : public WritableFile {
     if (fd_ >= 0) ::close(fd_);
   }
 
+  void cut(int64_t bytes) const {
+    struct stat status;
+    if (::fstat(fd_, &status) != 0) fail_system("reading " + path_, errno);
+    if (status.st_size < bytes)
+      fail("writing {}: it has {} bytes, but {} were written to it; it was changed by others", path_,
+           status.st_size, bytes);
+    if (::ftruncate(fd_, bytes) != 0) fail_system("writing " + path_, errno);
+  }
   void append(std::span<const std::byte> bytes) override {
     while (!bytes.empty()) {
       const ssize_t n = ::write(fd_, bytes.data(), bytes.size());
@@ -77,7 +86,12 @@ class Directory : public FileLock {
 class RealFileSystem : public FileSystem {
  public:
   std::unique_ptr<WritableFile> create(const std::string& path) override {
-    return std::make_unique<RealFile>(path);
+    return std::make_unique<RealFile>(path, O_CREAT | O_TRUNC);
+  }
+  std::unique_ptr<WritableFile> extend(const std::string& path, int64_t bytes) override {
+    auto file = std::make_unique<RealFile>(path, O_APPEND);
+    file->cut(bytes);
+    return file;
   }
   void rename(const std::string& from, const std::string& to) override {
     if (::rename(from.c_str(), to.c_str()) != 0) fail_system("renaming " + from + " to " + to, errno);
@@ -121,6 +135,15 @@ class RealFileSystem : public FileSystem {
   bool exists(const std::string& path) override {
     std::error_code ignored;
     return std::filesystem::exists(path, ignored);
+  }
+  std::string contents(const std::string& path, int64_t most) override {
+    std::ifstream file(path, std::ios::binary);
+    std::error_code ignored;
+    const auto size = std::filesystem::file_size(path, ignored);
+    std::string bytes(ignored ? 0 : size_t(std::min(uint64_t(size), uint64_t(most))), '\0');
+    if (!file || !file.read(bytes.data(), std::streamsize(bytes.size())))
+      fail_system("reading " + path, errno ? errno : EIO);
+    return bytes;
   }
   std::vector<std::string> names(const std::string& directory) override {
     std::vector<std::string> names;

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <span>
@@ -36,6 +37,9 @@ class FileSystem {
 
   virtual std::unique_ptr<WritableFile> create(
       const std::string& path) = 0;  // empty; an old one is cut to nothing
+  // A file that is there, cut to its first `bytes` bytes, to be gone on with. Throws Error also when it is
+  // shorter.
+  virtual std::unique_ptr<WritableFile> extend(const std::string& path, int64_t bytes) = 0;
   virtual void rename(const std::string& from, const std::string& to) = 0;  // replaces `to`
   virtual void remove(const std::string& path) = 0;          // file or empty directory; absent: fine
   virtual void make_directory(const std::string& path) = 0;  // one level; present: fine
@@ -50,6 +54,8 @@ class FileSystem {
 
   // Reading, so that a fault-injecting implementation sees the same world.
   virtual bool exists(const std::string& path) = 0;
+  virtual std::string contents(const std::string& path,
+                               int64_t most) = 0;  // of a file; its first `most` bytes
   virtual std::vector<std::string> names(const std::string& directory) = 0;  // of its entries, sorted
 };
 

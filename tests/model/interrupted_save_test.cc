@@ -32,6 +32,10 @@ class FaultyFileSystem : public FileSystem {
     check(true);
     return std::make_unique<File>(*this, real_.create(path));
   }
+  std::unique_ptr<WritableFile> extend(const std::string& path, int64_t bytes) override {
+    check(true);
+    return std::make_unique<File>(*this, real_.extend(path, bytes));
+  }
   void rename(const std::string& from, const std::string& to) override {
     check(false), real_.rename(from, to);
   }
@@ -46,6 +50,7 @@ class FaultyFileSystem : public FileSystem {
     return real_.lock(path, exclusive, wait);
   }
   bool exists(const std::string& path) override { return real_.exists(path); }
+  std::string contents(const std::string& path, int64_t most) override { return real_.contents(path, most); }
   std::vector<std::string> names(const std::string& path) override { return real_.names(path); }
 
   void without_links() { links_ = false; }
