@@ -141,6 +141,7 @@ struct Journal::Impl {
         syncing([this] { sync(); }) {}
 
   const std::string directory;
+  std::unique_ptr<FileLock> alone;  // as long as the journal is written to
   const uint64_t stream;
   int64_t position;
   const double sync_seconds;
@@ -217,6 +218,9 @@ Journal::Journal(const std::string& directory, uint64_t stream, int64_t position
     : impl_(std::make_unique<Impl>(directory, stream, position, sync_seconds, files)) {
   Impl& j = *impl_;
   files.make_directory(directory);
+  j.alone = files.lock(directory, true, 0);
+  if (!j.alone)
+    fail("writing to {}: another process is doing so; end it, or choose another folder", directory);
   auto found = segments_of(directory, files);
   const auto removed = [&](const std::pair<int64_t, std::string>& segment) {
     const int64_t begin = begin_of(segment.second, stream, files);

@@ -57,7 +57,8 @@ int64_t read_journal(const std::string& directory, uint64_t stream,
 // Writes one. append(), note() and position() belong to one thread; sync() and forget_before() to any. Throws Error.
 class Journal {
  public:
-  // Goes on at `position`. What the folder holds of that stream beyond it, and all of other streams, is removed.
+  // Goes on at `position`. What the folder holds of that stream beyond it, and all of other streams, is removed. Throws
+  // Error also while another process writes there.
   Journal(const std::string& directory, uint64_t stream, int64_t position, double sync_seconds,
           FileSystem& files = FileSystem::real());
   ~Journal();

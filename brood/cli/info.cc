@@ -11,6 +11,7 @@
 #include "brood/cli/output.h"
 #include "brood/cli/verb.h"
 #include "brood/kernels/machine.h"
+#include "brood/learn/live_folder.h"
 #include "brood/model/cost.h"
 #include "brood/model/directory.h"
 #include "brood/model/presets.h"
@@ -42,6 +43,25 @@ void put(nlohmann::json& result, std::string& text, const char* key, const nlohm
   text += fmt::format("{:<24}{}\n", key, shown);
 }
 
+// Of the stream that it lives on: how far it has been read.
+void put_stream(const std::string& folder, const LoadedModel& loaded, nlohmann::json& result,
+                std::string& text) {
+  if (!loaded.progress->extra.contains("live")) return;
+  const auto stream = look_at(folder, loaded.progress->extra["live"]);
+  if (!stream) return;
+  const StreamSource& source = stream->source;
+  const int64_t saved = stored_stream(loaded.progress->extra["live"])->end;
+  put(result, text, "stream",
+      {{"source", source.name},
+       {"taken", source.taken},
+       {"ended", source.ended},
+       {"saved_at", saved},
+       {"read_to", stream->end}},
+      fmt::format("{} bytes taken of {}{}; {} of the journal are to be learnt again", source.taken,
+                  source.name == "-" ? "standard input" : source.name, source.ended ? ", to its end" : "",
+                  bytes_text(double(stream->end - saved))));
+}
+
 void describe_model(const Options& options, const Common& common, nlohmann::json& result, std::string& text) {
   LoadedModel loaded = load_model(options.model, common.seed);
   Model& model = *loaded.model;
@@ -59,6 +79,7 @@ void describe_model(const Options& options, const Common& common, nlohmann::json
   if (loaded.progress) {
     put(result, text, "steps", loaded.progress->steps,
         fmt::format("{} updates so far", loaded.progress->steps));
+    put_stream(options.model, loaded, result, text);
   }
   result["config"] = model.config();
   text += fmt::format("{:<24}{}\n", "config", model.config().dump());

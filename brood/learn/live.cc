@@ -2,12 +2,15 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <utility>
 #include <vector>
 
 #include "brood/base/float_mode.h"
 #include "brood/base/json.h"
 #include "brood/learn/evaluate.h"
+#include "brood/learn/rehearsal.h"
+#include "brood/model/checkpoint.h"
 #include "brood/model/diverged.h"
 
 namespace brood {
@@ -63,11 +66,68 @@ struct NotesReader {
   }
 };
 
+nlohmann::json noted(const Activity& activity) {
+  return {{"active", activity.active},
+          {"gated", activity.gated},
+          {"samples", activity.samples},
+          {"expert_rows", activity.expert_rows}};
+}
+
+// Notes of learners that did not keep it have none.
+Activity activity_of(const nlohmann::json& notes) {
+  Activity activity;
+  const auto found = notes.find("activity");
+  if (found == notes.end()) return activity;
+  const NotesReader reader{*found};
+  activity.active = reader.cost("active");
+  activity.gated = reader.cost("gated");
+  activity.samples = reader.count("samples");
+  for (const auto& layer : reader.list("expert_rows")) {
+    if (!layer.is_array()) refuse("expert_rows is no list of lists");
+    for (const auto& rows : layer) reader.integer(rows, "expert_rows", 0, int64_t(1) << 62);
+    activity.expert_rows.push_back(layer.get<std::vector<int64_t>>());
+  }
+  return activity;
+}
+
+void copy_tensor(const Tensor& from, Tensor& to) {
+  if (from.empty()) {
+    to = Tensor();
+    return;
+  }
+  if (to.empty()) to = Tensor::uninitialized(from.shape());
+  std::memcpy(to.data(), from.data(), size_t(from.bytes()));
+}
+
+void copy_learnt(const ParameterStore& from, ParameterStore& to) {
+  auto w = to.all().begin();
+  for (const Parameter& p : from.all()) {
+    copy_tensor(p.value, w->value);
+    copy_tensor(p.moment1, w->moment1);
+    copy_tensor(p.moment2, w->moment2);
+    w->gradient_open = false;
+    ++w->version;
+    ++w;
+  }
+}
+
+bool is_finite(const Model& model, const State& state) {
+  for (const Parameter& p : model.parameters().all())
+    if (!is_finite(p.value) || !is_finite(p.moment1) || !is_finite(p.moment2)) return false;
+  return std::all_of(state.tensors.begin(), state.tensors.end(),
+                     [](const StateTensor& t) { return is_finite(t.value); });
+}
+
 }  // namespace
 
 struct LiveLearner::Impl {
   Impl(Model& m, State& s, const LiveSettings& live)
-      : model(m), state(s), settings(live), riding(live.optimiser), random(live.seed) {
+      : model(m),
+        state(s),
+        settings(live),
+        riding(live.optimiser),
+        random(live.seed),
+        memory(live.rehearsal_memory, live.keep_every + 2 * live.chunk) {
     if (settings.rehearsals > 0) rehearsal_state = model.make_state(settings.rehearsals);
   }
 
@@ -82,16 +142,17 @@ struct LiveLearner::Impl {
   int32_t last = -1;             // the token before the first pending one; −1 at the start of the stream
   std::vector<int32_t> pending;  // seen, not yet scored
   std::vector<int32_t> inputs, targets;  // of one chunk
-  std::vector<int32_t> memory;           // for rehearsal, a ring once it is full
-  size_t memory_next = 0;
+  RehearsalMemory memory;
+  int64_t to_remember = 0;
   State rehearsal_state;
   std::vector<int32_t> rehearsal_in, rehearsal_out;
 
   int64_t scored = 0, updates = 0, chunks = 0;
   double nats = 0;
+  double slowness = 1;
 
   double learning_rate() const {
-    const double peak = settings.optimiser.learning_rate;
+    const double peak = slowness * settings.optimiser.learning_rate;
     if (updates < settings.warmup) return peak * double(updates + 1) / double(settings.warmup);
     if (settings.decay_updates <= 0) return peak;
     return peak * std::max(settings.floor, 1.0 / std::sqrt(1.0 + double(updates) / settings.decay_updates));
@@ -100,7 +161,6 @@ struct LiveLearner::Impl {
   double score_and_learn(size_t n);
   double pass();
   void update(Var loss, double cost);
-  void remember(const int32_t* tokens, size_t n);
   void rehearse();
 };
 
@@ -117,7 +177,7 @@ double LiveLearner::Impl::score_and_learn(size_t n) {
   targets.assign(pending.begin() + int64_t(first), pending.begin() + int64_t(n));
   for (size_t i = first; i < n; ++i) inputs.push_back(std::exchange(last, pending[i]));
   if (n > first) cost += pass();
-  if (settings.rehearsals > 0) remember(pending.data(), n);
+  if (settings.rehearsals > 0) memory.add(std::span(pending).first(n));
   pending.erase(pending.begin(), pending.begin() + int64_t(n));
   scored += int64_t(n);
   nats += cost;
@@ -147,28 +207,16 @@ void LiveLearner::Impl::update(Var loss, double cost) {
   ++updates;
 }
 
-void LiveLearner::Impl::remember(const int32_t* tokens, size_t n) {
-  const size_t capacity = size_t(settings.rehearsal_memory);
-  for (size_t i = 0; i < n; ++i) {
-    if (memory.size() < capacity) {
-      memory.push_back(tokens[i]);
-    } else {
-      memory[memory_next] = tokens[i];
-      memory_next = (memory_next + 1) % capacity;
-    }
-  }
-}
-
 void LiveLearner::Impl::rehearse() {
   const size_t T = size_t(settings.rehearsal_window), B = size_t(settings.rehearsals);
-  if (memory.size() < 2 * (T + 1)) return;
+  if (size_t(memory.size()) < 2 * (T + 1)) return;
   rehearsal_in.clear();
   rehearsal_out.clear();
   for (size_t b = 0; b < B; ++b) {
-    const size_t start = random.below(memory.size() - T);  // counted from the oldest token
-    for (size_t t = 0; t < T; ++t) {
-      rehearsal_in.push_back(memory[(memory_next + start + t) % memory.size()]);
-      rehearsal_out.push_back(memory[(memory_next + start + t + 1) % memory.size()]);
+    const auto start = int64_t(random.below(uint64_t(memory.size()) - T));
+    for (int64_t t = start; t < start + int64_t(T); ++t) {
+      rehearsal_in.push_back(memory[t]);
+      rehearsal_out.push_back(memory[t + 1]);
     }
   }
   tape.start(true, Precision::kF32, &riding);
@@ -217,8 +265,15 @@ const Activity& LiveLearner::activity() const { return impl_->activity; }
 
 nlohmann::json LiveLearner::notes() const {
   const Impl& s = *impl_;
-  return {{"last", s.last},       {"pending", s.pending}, {"scored", s.scored},        {"nats", s.nats},
-          {"updates", s.updates}, {"chunks", s.chunks},   {"random", s.random.state()}};
+  return {{"last", s.last},
+          {"pending", s.pending},
+          {"scored", s.scored},
+          {"nats", s.nats},
+          {"updates", s.updates},
+          {"chunks", s.chunks},
+          {"random", s.random.state()},
+          {"remembered", s.memory.size()},
+          {"activity", noted(s.activity)}};
 }
 
 void LiveLearner::restore(const nlohmann::json& notes) {
@@ -235,12 +290,51 @@ void LiveLearner::restore(const nlohmann::json& notes) {
     pending.push_back(int32_t(reader.integer(token, "pending", 0, vocabulary - 1)));
   const int64_t scored = reader.count("scored");
   const double nats = reader.cost("nats");
+  Activity activity = activity_of(notes);
+  const int64_t remembered = notes.contains("remembered") ? reader.count("remembered") : 0;
   restore_optimiser(notes);
+  s.activity = std::move(activity);
+  s.memory.clear();
+  s.to_remember = s.settings.rehearsals > 0 ? std::min(remembered, s.settings.rehearsal_memory) : 0;
   s.last = last;
   s.pending = std::move(pending);
   s.scored = scored;
   s.nats = nats;
 }
+
+int64_t LiveLearner::to_remember() const { return impl_->to_remember; }
+void LiveLearner::remember(std::span<const int32_t> tokens) {
+  impl_->memory.add(tokens);
+  impl_->to_remember = 0;
+}
+
+bool LiveLearner::copy_to(LiveCopy& copy) const {
+  const Impl& s = *impl_;
+  if (!is_finite(s.model, s.state)) return false;
+  if (!copy.model) {
+    copy.model = std::make_unique<Model>(s.model.config());
+    copy.state = s.model.make_state(s.state.streams);
+  }
+  copy_learnt(s.model.parameters(), copy.model->parameters());
+  copy.state.copy_from(s.state);
+  copy.notes = notes();
+  copy.remembered = s.memory.given();
+  return true;
+}
+
+void LiveLearner::go_back(const LiveCopy& copy) {
+  Impl& s = *impl_;
+  s.tape.start(false);  // what an unfinished step would still do to the state is done before
+  copy_learnt(copy.model->parameters(), s.model.parameters());
+  s.state.copy_from(copy.state);
+  RehearsalMemory memory = std::move(s.memory);
+  restore(copy.notes);
+  memory.go_back(copy.remembered);
+  s.memory = std::move(memory);
+  s.to_remember = 0;
+}
+
+void LiveLearner::slow_down(double share) { impl_->slowness = share; }
 
 void LiveLearner::begin_after(int32_t token) {
   BROOD_ASSERT(-1 <= token && token < impl_->model.frame().vocab_size);

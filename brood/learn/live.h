@@ -23,10 +23,20 @@ struct LiveSettings {
   // large steps while everything is new, small ones once there is something to lose. decay_updates 0:
   // constant.
   double decay_updates = 2000, floor = 0.15;
+  // Every so many tokens a learner may be copied, to go back to it later; a multiple of what comes between.
+  int64_t keep_every = int64_t(1) << 14;
   // Rehearsal: after every rehearse_every chunks one update on `rehearsals` windows of rehearsal_window steps
   // drawn at random from the last rehearsal_memory tokens of the stream. 0 rehearsals: none.
   int64_t rehearsals = 4, rehearsal_window = 128, rehearse_every = 4, rehearsal_memory = int64_t(4) << 20;
   uint64_t seed = 0;
+};
+
+// Everything that a learner's next step depends on, copied: to go back to, and to be saved while the learner goes on.
+struct LiveCopy {
+  std::unique_ptr<Model> model;  // its weights and the optimiser's moments
+  State state;
+  nlohmann::json notes;
+  int64_t remembered = 0;  // tokens that the rehearsal memory had been given
 };
 
 // Scores and learns a stream of tokens. Not thread-safe.
@@ -46,11 +56,23 @@ class LiveLearner {
   double nats() const;     // their total cost
   int64_t updates() const;
   const Activity& activity() const;
-  // For saving and going on: what a model directory's Progress.extra holds. The rehearsal memory is not part
-  // of it and fills anew.
+  // For saving and going on: what a model directory's Progress.extra holds. Of the rehearsal memory they say only how
+  // much it holds.
   nlohmann::json notes() const;
-  // Goes on with the same stream. Throws Error when these cannot be the notes of a learner of this model.
+  // Goes on with the same stream. Throws Error when these cannot be the notes of a learner of this model. The rehearsal
+  // memory is empty then and fills anew, unless it is given what it held: the last to_remember() tokens that had been
+  // scored; with them all that follows is, to the bit, as if nothing had come between.
   void restore(const nlohmann::json& notes);
+  int64_t to_remember() const;
+  void remember(std::span<const int32_t> tokens);
+  // Copies itself, into the memory of an earlier copy where there is one. False, and the copy is as it was, when a weight,
+  // a moment or the state holds a NaN or an infinity.
+  bool copy_to(LiveCopy& copy) const;
+  // Is again what it was when it was copied, at most keep_every tokens and a chunk ago, whatever has come since: observe()
+  // may have thrown.
+  void go_back(const LiveCopy& copy);
+  // The learning rate is multiplied by this from now on; 1 at first.
+  void slow_down(double share);
   // Goes on after this token, which the state has seen the stream up to, but not read; −1: none came before,
   // as at the start of a stream. What waits is forgotten.
   void begin_after(int32_t token);

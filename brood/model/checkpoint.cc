@@ -125,11 +125,7 @@ int64_t count_from(const nlohmann::json& value, const SafetensorsFile& file, con
 
 // A save that could not be read again must not take the place of one that can.
 void check_finite(const std::string& path, const std::string& name, const Tensor& tensor) {
-  constexpr uint32_t kExponent = 0x7f800000u;  // all ones: infinity or NaN
-  const std::span<const float> numbers(tensor.f32(), size_t(tensor.size()));
-  uint32_t top = 0;  // its highest bit: the carry out of an exponent of ones
-  for (const float x : numbers) top |= (std::bit_cast<uint32_t>(x) & kExponent) + 0x00800000u;
-  if (top >> 31)
+  if (!is_finite(tensor))
     throw Diverged(
         fmt::format("saving {}: {} holds a NaN or an infinity; nothing was saved, and what an earlier save "
                     "left is as it was (a smaller --learning-rate helps)",
@@ -137,6 +133,15 @@ void check_finite(const std::string& path, const std::string& name, const Tensor
 }
 
 }  // namespace
+
+bool is_finite(const Tensor& tensor) {
+  constexpr uint32_t kExponent = 0x7f800000u;  // all ones: infinity or NaN
+  if (tensor.empty()) return true;
+  const std::span<const float> numbers(tensor.f32(), size_t(tensor.size()));
+  uint32_t top = 0;  // its highest bit: the carry out of an exponent of ones
+  for (const float x : numbers) top |= (std::bit_cast<uint32_t>(x) & kExponent) + 0x00800000u;
+  return top >> 31 == 0;
+}
 
 std::string save_id_of(const SafetensorsFile& file) {
   const auto found = file.metadata().find(kSave);

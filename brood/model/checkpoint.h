@@ -33,6 +33,9 @@ int64_t stored_vocabulary(const SafetensorsFile& file, const std::string& name);
 // More rows than this are not padding but another vocabulary.
 constexpr int64_t kMostPadding = 127;
 
+// Whether it could be saved: no NaN and no infinity is among its numbers.
+bool is_finite(const Tensor& tensor);
+
 std::string save_id_of(const SafetensorsFile& file);  // "" when it was not written here
 
 }  // namespace brood

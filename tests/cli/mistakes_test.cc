@@ -112,7 +112,7 @@ TEST(Mistakes, ASaveWithoutANameIsRefused) {
   expect_refused(run({"merge", tiny, tiny, "--save", ""}), wanted);
 }
 
-// The same command typed twice must not replace what was learnt by a model that knows nothing.
+// A command that begins anew must not replace what was learnt by a model that knows nothing.
 TEST(Mistakes, ALearntModelIsNotReplacedUnasked) {
   const Folder folder;
   const std::string text = folder.write("text", some_text(300)), model = folder / "model";
@@ -121,7 +121,9 @@ TEST(Mistakes, ALearntModelIsNotReplacedUnasked) {
   const std::vector<std::string> train{"train", "--model",   tiny, "--data", text, "--steps",
                                        "2",     "--context", "16", "--save", model};
   ASSERT_EQ(run(live).code, 0);
-  for (const auto& again : {live, train}) {
+  auto live_on_another = live;
+  live_on_another[4] = folder.write("another", some_text(500));
+  for (const auto& again : {live_on_another, train}) {
     const std::string before = read_file(model + "/model.safetensors");
     const Result result = run(again);
     expect_refused(result, "--overwrite");
@@ -206,7 +208,7 @@ TEST(Odd, ARunThatDivergesIsNoMistake) {
   const std::string text = folder.write("text", some_text(4000)),
                     tiny = folder.write("tiny.json", kTinyMamba);
   const Result result = run({"live", "--model", tiny, "--in", text, "--learning-rate", "10", "--weight-decay",
-                             "10", "--warmup", "0"});
+                             "10", "--warmup", "0", "--rollbacks", "0"});
   EXPECT_EQ(result.code, 1) << result.err;
   EXPECT_NE(result.err.find("not a number any more"), std::string::npos) << result.err;
 }
@@ -219,7 +221,8 @@ TEST(Odd, AFullDiskLeavesTheOldModel) {
   const std::string before = read_file(model + "/model.safetensors");
   Surroundings full;
   full.largest_file = long(before.size() / 2);
-  const Result live = run({"live", "--model", model, "--in", text, "--save", model}, full);
+  const std::string more = folder.write("more", some_text(3000));
+  const Result live = run({"live", "--model", model, "--in", more, "--save", model}, full);
   EXPECT_EQ(live.code, 1);
   EXPECT_NE(live.err.find(model), std::string::npos) << live.err;
   EXPECT_EQ(read_file(model + "/model.safetensors"), before);

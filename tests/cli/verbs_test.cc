@@ -59,14 +59,13 @@ TEST_F(Verbs, LiveReadsAPipeAsAFile) {
   EXPECT_EQ(piped.at("bits_per_byte"), named.at("bits_per_byte"));
 }
 
-// A stream cut in two at a chunk's border, with a save between: as if it had never been cut. (Rehearsal looks
-// back at what this run has read, so it is left out.)
+// A stream cut in two at a chunk's border, with a save between: as if it had never been cut.
 TEST_F(Verbs, LiveGoesOnWhereItStopped) {
   const std::string whole = some_text(6000);
   const std::string first = folder.write("first", whole.substr(0, 3200));
   const std::string rest = folder.write("rest", whole.substr(3200));
   const auto live = [&](const std::string& model, const std::string& in, const std::string& save) {
-    EXPECT_EQ(run({"live", "--model", model, "--in", in, "--save", save, "--rehearsals", "0"}).code, 0);
+    EXPECT_EQ(run({"live", "--model", model, "--in", in, "--save", save}).code, 0);
   };
   live(tiny, text, folder / "once");
   live(tiny, first, folder / "twice");
