@@ -5,10 +5,11 @@ set -eu
 brood=$1 text=$2 model=${3:-mamba-s} kills=${4:-100} folder=${5:-$(mktemp -d)}
 mkdir -p "$folder"
 
-live() { "$brood" live --model "$model" --in "$text" --save "$folder/$1" --save-every "$2" --json; }
+# The shell that runs it becomes the program: its number is the program's.
+live() { exec "$brood" live --model "$model" --in "$text" --save "$folder/$1" --save-every "$2" --json; }
 
 begin=$(date +%s)
-live undisturbed 60 >"$folder/undisturbed.json" 2>"$folder/undisturbed.log"
+(live undisturbed 60) >"$folder/undisturbed.json" 2>"$folder/undisturbed.log"
 seconds=$(($(date +%s) - begin + 1))
 echo "undisturbed: $seconds s, $(cat "$folder/undisturbed.json")"
 
@@ -23,7 +24,7 @@ while [ "$killed" -lt "$kills" ]; do
   wait "$process" 2>/dev/null || true
   killed=$((killed + 1))
 done
-live killed "$save_every" >"$folder/killed.json" 2>"$folder/killed.log"
+(live killed "$save_every") >"$folder/killed.json" 2>"$folder/killed.log"
 echo "killed $killed times: $(cat "$folder/killed.json")"
 
 # Without the names drawn at random, and without what the clock decides.
