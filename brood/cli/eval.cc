@@ -11,6 +11,7 @@
 #include "brood/base/error.h"
 #include "brood/base/file_system.h"
 #include "brood/base/progress.h"
+#include "brood/cli/episodic.h"
 #include "brood/cli/input.h"
 #include "brood/cli/interrupt.h"
 #include "brood/cli/live_options.h"
@@ -45,12 +46,15 @@ struct Options {
   bool live = false;
   int64_t context = 0, batch = 8;
   MemoryOptions memory;
+  EpisodicOptions episodic;
   LiveSettings settings;
 };
 
 Score evaluate_live(Model& model, Memory& memory, std::span<const uint8_t> bytes, const Options& options,
-                    const LoadedModel& loaded, const std::function<bool()>& stop, Activity& activity) {
-  LiveLearner learner(model, memory.state, fitted(options.settings, model));
+                    const LoadedModel& loaded, const std::function<bool()>& stop, Activity& activity,
+                    double& network_nats) {
+  const auto episodes = episodic_memory(loaded, options.episodic);
+  LiveLearner learner(model, memory.state, fitted(options.settings, model), episodes.get());
   learner.begin_after(memory.last);
   if (loaded.progress && loaded.progress->extra.contains("live")) {
     learner.restore_optimiser(loaded.progress->extra["live"]);
@@ -64,6 +68,7 @@ Score evaluate_live(Model& model, Memory& memory, std::span<const uint8_t> bytes
   }
   learner.flush();
   activity = learner.activity();
+  network_nats = learner.network_nats();
   return {learner.nats(), learner.scored()};
 }
 
@@ -83,8 +88,9 @@ int evaluate(const Options& options, const Common& common) {
   const auto begin = std::chrono::steady_clock::now();
   Memory memory = options.memory.file.empty() ? no_memory(model) : memory_of_file(model, options.memory);
   Activity activity;
+  double network_nats = -1;  // with --live
   const Score score =
-      options.live ? evaluate_live(model, memory, bytes, options, loaded, stop, activity)
+      options.live ? evaluate_live(model, memory, bytes, options, loaded, stop, activity, network_nats)
       : !options.logits.empty()
           ? write_logits(model, memory.state, bytes, reading_chunk(model), options.logits, stop, &activity)
       : options.context > 0
@@ -92,8 +98,12 @@ int evaluate(const Options& options, const Common& common) {
           : score_stream(model, memory.state, bytes, reading_chunk(model), stop, &activity, memory.last);
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   line.finish();
-  say(fmt::format("{} scored in {}: {:.4f} bits per byte ({:.4f} nats)", bytes_text(double(score.scored)),
-                  duration_text(seconds), score.bits_per_byte(), score.nats_per_byte()));
+  std::string text =
+      fmt::format("{} scored in {}: {:.4f} bits per byte ({:.4f} nats)", bytes_text(double(score.scored)),
+                  duration_text(seconds), score.bits_per_byte(), score.nats_per_byte());
+  if (network_nats >= 0 && network_nats != score.nats)
+    text += fmt::format("; the network alone {:.4f}", Score{network_nats, score.scored}.bits_per_byte());
+  say(text);
   const ExpertLoads loads = expert_loads(activity);
   if (loads.experts > 0) {
     say(fmt::format("{} experts, {} without a byte; the busiest of a layer had {:.2f} times its share",
@@ -106,6 +116,8 @@ int evaluate(const Options& options, const Common& common) {
                              {"seconds", rounded(seconds)},
                              {"bytes_per_second", rounded(seconds > 0 ? double(score.scored) / seconds : 0)},
                              {"parameters", model.parameter_count()}};
+    if (network_nats >= 0)
+      result["network_bits_per_byte"] = Score{network_nats, score.scored}.bits_per_byte();
     if (activity.samples > 0) result["active_fraction"] = activity.active / double(activity.samples);
     if (loads.experts > 0) {
       result["experts"] = {{"count", loads.experts},
@@ -146,6 +158,8 @@ Action define_eval(CLI::App& app, const Common& common) {
       ->check(whole(1, 65536))
       ->type_name("B");
   add_memory_options(app, options->memory);
+  add_episodic_option(app, options->episodic, 0);
+  app.get_option("--memory")->needs(live);
   app.get_option("--state")->excludes(context)->excludes(logits);
   add_live_options(app, options->settings);
   return [options, &common] {

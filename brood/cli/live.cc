@@ -55,6 +55,7 @@ Action define_live(CLI::App& app, const Common& common) {
       ->check(whole(0, 1000))
       ->type_name("N");
   add_memory_options(app, options->start.memory);
+  add_episodic_option(app, options->start.episodic, kUsualMemory);
   add_live_options(app, options->live);
   const SeriesVerb series(app);
   return [options, series, &common] {

@@ -52,7 +52,7 @@ class Run {
         common_(common),
         begun_(begin_live(options.start, common.seed)),
         guard_(*begun_.loaded.model, begun_.memory.state, fitted(options.live, *begun_.loaded.model),
-               options.guard, events()),
+               options.guard, events(), begun_.episodes.get()),
         meter_(guard_.learner()) {}
 
   int run() {
@@ -290,6 +290,7 @@ class Run {
     write_json({{"bytes", meter_.scored()},
                 {"bits_per_byte", meter_.bits_per_byte()},
                 {"last_bits_per_byte", meter_.last_bits_per_byte()},
+                {"network_bits_per_byte", meter_.network_bits_per_byte()},
                 {"taken", source_.taken},
                 {"rejected", guard_.rejected()},
                 {"seconds", rounded(since(begin_))},

@@ -19,6 +19,7 @@ class LiveMeter {
   int64_t scored() const { return learner_.scored() - first_.scored; }
   double bits_per_byte() const { return since(first_); }
   double last_bits_per_byte() const { return since(recent_.front()); }
+  double network_bits_per_byte() const;  // of the network alone, whatever the memory knew
   std::string text() const;
 
   nlohmann::json notes() const;
@@ -27,7 +28,7 @@ class LiveMeter {
  private:
   struct Mark {
     int64_t scored;
-    double nats;
+    double nats, network_nats;
   };
   double since(const Mark& mark) const;
 

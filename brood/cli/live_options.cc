@@ -25,6 +25,9 @@ void add_live_options(CLI::App& app, LiveSettings& settings) {
   steps("--rehearsals", settings.rehearsals, 0, "windows of the past in each rehearsal; 0: none");
   steps("--rehearsal-window", settings.rehearsal_window, 1, "bytes of such a window");
   steps("--rehearse-every", settings.rehearse_every, 1, "chunks between rehearsals");
+  app.add_flag("!--fixed-weights", settings.learning,
+               "the network learns nothing: only its state moves, and what --memory holds")
+      ->group("Learning");
   app.add_option("--learning-rate", settings.optimiser.learning_rate, "step size of AdamW after the warm-up")
       ->capture_default_str()
       ->check(real(0, 10))

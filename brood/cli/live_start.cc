@@ -23,6 +23,7 @@ std::string beginning(const Model& model, const LiveStart& start, uint64_t seed)
   std::string text = fmt::format("weights {} seed {}", fingerprint(model), seed);
   if (!start.memory.file.empty())
     text += fmt::format(" state {:016x}", content_hash(MappedFile::open(start.memory.file).bytes()));
+  if (start.episodic.said) text += fmt::format(" memory {}", start.episodic.megabytes);
   return text;
 }
 
@@ -43,7 +44,9 @@ bool take_up(const LiveStart& start, uint64_t seed, LiveBeginning& begin) {
 
 }  // namespace
 
-LiveBeginning begin_live(const LiveStart& start, uint64_t seed) {
+namespace {
+
+LiveBeginning begin_network(const LiveStart& start, uint64_t seed) {
   LiveBeginning begin;
   begin.loaded = load_model(start.model, seed);
   require_bytes(*begin.loaded.model, start.model);
@@ -65,6 +68,14 @@ LiveBeginning begin_live(const LiveStart& start, uint64_t seed) {
   if (given) begin.optimiser = notes;
   if (goes_on && same && !notes.is_null()) begin.stream = look_at(start.save, notes);
   if (begin.stream) begin.begun_with = begin.stream->begun_with;
+  return begin;
+}
+
+}  // namespace
+
+LiveBeginning begin_live(const LiveStart& start, uint64_t seed) {
+  LiveBeginning begin = begin_network(start, seed);
+  begin.episodes = episodic_memory(begin.loaded, start.episodic);
   return begin;
 }
 

@@ -7,6 +7,7 @@
 #include <optional>
 #include <string>
 
+#include "brood/cli/episodic.h"
 #include "brood/cli/memory.h"
 #include "brood/learn/live_folder.h"
 #include "brood/model/directory.h"
@@ -17,13 +18,15 @@ struct LiveStart {
   std::string model, in = "-", save;
   bool overwrite = false;
   MemoryOptions memory;
+  EpisodicOptions episodic;
 };
 
 struct LiveBeginning {
   LoadedModel loaded;
-  Memory memory;             // what the model remembers
-  std::string begun_with;    // tells this beginning from others
-  nlohmann::json learner;    // notes of the learner, whose stream is gone on with; null: none
+  Memory memory;                             // what the model remembers
+  std::unique_ptr<EpisodicMemory> episodes;  // what it saw once; may be null
+  std::string begun_with;                    // tells this beginning from others
+  nlohmann::json learner;                    // notes of the learner, whose stream is gone on with; null: none
   nlohmann::json optimiser;  // notes of another stream, of which only the optimiser is taken; null: none
   std::optional<StoredStream> stream;  // of the folder --save, up to the end of its journal
 };

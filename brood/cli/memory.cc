@@ -2,6 +2,7 @@
 
 #include <CLI/CLI.hpp>
 
+#include "brood/learn/episodic_memory.h"
 #include "brood/learn/evaluate.h"
 #include "brood/learn/live.h"
 
@@ -30,16 +31,16 @@ Memory memory_of_file(const Model& model, const MemoryOptions& options) {
 
 bool has_lived(const LoadedModel& loaded) { return loaded.state && loaded.state->streams == 1; }
 
-Memory lived_memory(LoadedModel& loaded) {
+Memory lived_memory(LoadedModel& loaded, EpisodicMemory* episodes) {
   if (!has_lived(loaded)) return no_memory(*loaded.model);
   Memory memory{loaded.state->clone(), -1};
   if (!loaded.progress || !loaded.progress->extra.contains("live")) return memory;
   // The last byte of the stream was scored but not yet read, and others may wait with it.
   LiveSettings settings;
   settings.chunk = reading_chunk(*loaded.model);
-  settings.learning = false;
+  settings.learning = settings.remembering = false;
   settings.rehearsals = 0;
-  LiveLearner reader(*loaded.model, memory.state, settings);
+  LiveLearner reader(*loaded.model, memory.state, settings, episodes);
   reader.restore(loaded.progress->extra["live"]);
   reader.flush();
   memory.last = reader.notes().at("last").get<int32_t>();

@@ -10,6 +10,10 @@ namespace CLI {
 class App;
 }
 
+namespace brood {
+class EpisodicMemory;
+}
+
 namespace brood::cli {
 
 struct MemoryOptions {
@@ -27,8 +31,9 @@ struct Memory {
 Memory no_memory(const Model& model);
 // Throws Error when the file is not of this model, or of several streams.
 Memory memory_of_file(const Model& model, const MemoryOptions& options);
-// The end of the stream that the model lived on; no_memory() where there was none.
-Memory lived_memory(LoadedModel& loaded);
+// The end of the stream that the model lived on; no_memory() where there was none. So does its episodic memory,
+// unless that is null, follow the stream to its end.
+Memory lived_memory(LoadedModel& loaded, EpisodicMemory* episodes = nullptr);
 bool has_lived(const LoadedModel& loaded);  // on one stream
 
 }  // namespace brood::cli

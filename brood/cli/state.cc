@@ -10,6 +10,7 @@
 
 #include "brood/base/file_system.h"
 #include "brood/base/progress.h"
+#include "brood/cli/episodic.h"
 #include "brood/cli/input.h"
 #include "brood/cli/interrupt.h"
 #include "brood/cli/memory.h"
@@ -156,7 +157,9 @@ int load(const Options& options, const Common& common) {
   if (progress.extra.contains("live")) learner.restore(progress.extra["live"]);
   learner.begin_after(memory.last);
   progress.extra["live"] = learner.notes();
-  save_model(options.model, model, &memory.state, &progress);
+  const auto episodes = own_episodic_memory(loaded);
+  save_model(options.model, model, &memory.state, &progress, FileSystem::real(),
+             episodes ? episodes->writer() : MemoryWriter{});
   report(kept_state(model, std::move(memory.state), {memory.last}), options.model, common);
   return 0;
 }

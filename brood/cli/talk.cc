@@ -4,7 +4,9 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <array>
 #include <chrono>
+#include <cmath>
 #include <deque>
 #include <iostream>
 #include <memory>
@@ -12,6 +14,7 @@
 #include <string>
 #include <vector>
 
+#include "brood/cli/episodic.h"
 #include "brood/cli/input.h"
 #include "brood/cli/interrupt.h"
 #include "brood/cli/memory.h"
@@ -48,7 +51,7 @@ struct Options {
   std::string model;
   std::optional<std::string> prompt;
   int64_t n = 300;
-  bool fresh = false;
+  bool fresh = false, network_alone = false;
   MemoryOptions memory;
   Sampling sampling;
 };
@@ -61,18 +64,23 @@ class Speaker {
         random_(common.seed),
         past_(turns_kept(model()), 1) {
     require_bytes(model(), options.model);
-    Memory memory = options.fresh                 ? no_memory(model())
-                    : options.memory.file.empty() ? lived_memory(loaded_)
-                                                  : memory_of_file(model(), options.memory);
+    if (!options.network_alone) episodes_ = own_episodic_memory(loaded_);
+    const bool goes_on = !options.fresh && options.memory.file.empty();
+    Memory memory = options.fresh ? no_memory(model())
+                    : goes_on     ? lived_memory(loaded_, episodes_.get())
+                                  : memory_of_file(model(), options.memory);
     state_ = std::move(memory.state);
     if (memory.last >= 0) unread_.push_back(memory.last);
+    // Where the episodic memory stands is not where this begins: it follows from a new line on.
+    if (episodes_ && !goes_on) episodes_->hear(uint8_t(kBeginning));
   }
 
   // What is kept of the state before a turn, so that the turn can be taken back.
   void begin_turn() {
     past_.observe(state_);
     while (!turns_.empty() && turns_.front().position < past_.oldest()) turns_.pop_front();
-    turns_.push_back({state_.positions[0], unread_});
+    turns_.push_back(
+        {state_.positions[0], unread_, episodes_ ? episodes_->place() : EpisodicMemory::Place{}});
   }
   // False when there is no turn to take back.
   bool undo() {
@@ -80,6 +88,7 @@ class Speaker {
     const int64_t at = past_.roll_back(state_, turns_.back().position);
     BROOD_ASSERT(at == turns_.back().position);
     unread_ = std::move(turns_.back().unread);
+    if (episodes_) episodes_->take_back(turns_.back().place);
     turns_.pop_back();
     return true;
   }
@@ -90,7 +99,7 @@ class Speaker {
   }
 
   void listen(std::string_view text) {
-    for (const char c : text) unread_.push_back(uint8_t(c));
+    for (const char c : text) hear(uint8_t(c));
     const size_t chunk = size_t(reading_chunk(model()));
     while (unread_.size() > chunk && !interrupted()) read(chunk);
   }
@@ -102,9 +111,9 @@ class Speaker {
     std::string text;
     while (int64_t(text.size()) < n && !interrupted()) {
       const Var logits = read(unread_.size());
-      const auto bytes = std::span<const float>(logits.value(), size_t(kByteTokens));
-      const int32_t next = sample(bytes, options_.sampling, random_);
-      unread_.push_back(next);
+      const int32_t next =
+          sample(expected({logits.value(), size_t(kByteTokens)}), options_.sampling, random_);
+      hear(uint8_t(next));
       text.push_back(char(uint8_t(next)));
       said(std::string_view(text).substr(text.size() - 1));
     }
@@ -113,6 +122,19 @@ class Speaker {
 
  private:
   Model& model() { return *loaded_.model; }
+
+  void hear(uint8_t byte) {
+    unread_.push_back(byte);
+    if (episodes_) episodes_->hear(byte);
+  }
+
+  // The logits of the next byte: the network's, or those of network and memory together.
+  std::span<const float> expected(std::span<const float> network) {
+    if (!episodes_) return network;
+    episodes_->distribution(network, expected_);
+    for (float& p : expected_) p = std::log(p);
+    return expected_;
+  }
 
   Var read(size_t n) {
     tape_.start(false);
@@ -126,11 +148,14 @@ class Speaker {
   LoadedModel loaded_;
   Random random_;
   State state_;
+  std::unique_ptr<EpisodicMemory> episodes_;  // may be null
+  std::array<float, 256> expected_{};
   Tape tape_;
   std::vector<int32_t> unread_;  // heard or said, not yet read by the model
   struct Turn {
     int64_t position;
     std::vector<int32_t> unread;
+    EpisodicMemory::Place place;
   };
   SnapshotRing past_;
   std::deque<Turn> turns_;  // those that can be taken back, each as it was before
@@ -228,6 +253,8 @@ Action define_talk(CLI::App& app, const Common& common) {
       ->type_name("P");
   auto* fresh = app.add_flag("--fresh", options->fresh,
                              "begin with an empty memory, not at the end of the stream it lived on");
+  app.add_flag("--network-alone", options->network_alone,
+               "leave out what the model remembers of all that it has seen (brood live --memory)");
   add_memory_options(app, options->memory);
   app.get_option("--state")->excludes(fresh);
   return [options, &common] { return talk(*options, common); };

@@ -58,7 +58,7 @@ ContextMemory::ContextMemory(int log2_bytes)
 
 int ContextMemory::inputs() const { return kContexts * kPerContext; }
 
-ContextMemory::Line* ContextMemory::find(uint32_t hash) {
+ContextMemory::Line* ContextMemory::take(uint32_t hash) {
   Line* bucket = lines_.get() + size_t(hash & bucket_mask_) * 4;
   const uint8_t check = uint8_t(hash >> 24);
   Line* least = bucket;
@@ -75,33 +75,44 @@ ContextMemory::Line* ContextMemory::find(uint32_t hash) {
   return least;
 }
 
+const ContextMemory::Line* ContextMemory::look(uint32_t hash) const {
+  static constexpr Line kEmpty{};
+  const Line* bucket = lines_.get() + size_t(hash & bucket_mask_) * 4;
+  for (const Line* line = bucket; line < bucket + 4; ++line)
+    if (line->check == uint8_t(hash >> 24)) return line;
+  return &kEmpty;
+}
+
 void ContextMemory::follow_words(uint8_t byte) {
+  Cursor& c = cursor_;
   const uint32_t k = kind(byte);
-  kinds_ = kinds_ << 2 | k;
+  c.kinds = c.kinds << 2 | k;
   if (k == 1) {
-    word_ = mixed(word_, uint64_t(std::tolower(byte)));
+    c.word = mixed(c.word, uint64_t(std::tolower(byte)));
     return;
   }
-  if (word_ != 0) {
-    word_before_that_ = word_before_;
-    word_before_ = word_;
-    word_ = 0;
+  if (c.word != 0) {
+    c.word_before_that = c.word_before;
+    c.word_before = c.word;
+    c.word = 0;
   }
 }
 
-void ContextMemory::begin_byte(const Past& past) {
-  const uint64_t last8 = past.last8();
-  if (past.bytes() > 0) {
-    const uint8_t byte = past.back(1);
-    follow_words(byte);
-    if (byte == '\n') {
-      line_before_ = line_start_;
-      line_start_ = past.bytes();
-    }
+void ContextMemory::follow(const Past& past) {
+  const uint8_t byte = past.back(1);
+  follow_words(byte);
+  if (byte == '\n') {
+    cursor_.line_before = cursor_.line_start;
+    cursor_.line_start = past.bytes();
   }
-  const uint64_t column = past.bytes() - line_start_;
-  const bool has_above = line_start_ > 0 && line_before_ + column < line_start_;
-  const uint64_t above = has_above ? past.at(line_before_ + column) : 0;
+}
+
+void ContextMemory::set_hashes(const Past& past) {
+  const uint64_t last8 = past.last8();
+  const Cursor& c = cursor_;
+  const uint64_t column = past.bytes() - c.line_start;
+  const bool has_above = c.line_start > 0 && c.line_before + column < c.line_start;
+  const uint64_t above = has_above ? past.at(c.line_before + column) : 0;
   int i = 0;
   const auto context = [&](uint64_t what, uint64_t more = 0) {
     hashes_[size_t(i)] = mixed(what, more << 8 | uint64_t(i));
@@ -109,34 +120,54 @@ void ContextMemory::begin_byte(const Past& past) {
   };
   for (int order = 1; order <= kOrders; ++order) context(last_bytes(last8, order));
   context(0);
-  context(word_, last8 & 255);
-  context(word_, word_before_);
-  context(word_, uint64_t(word_before_) << 20 ^ word_before_that_);
-  context(word_, uint64_t(word_before_that_) << 8);
-  context(word_before_, last8 & 255);
+  context(c.word, last8 & 255);
+  context(c.word, c.word_before);
+  context(c.word, uint64_t(c.word_before) << 20 ^ c.word_before_that);
+  context(c.word, uint64_t(c.word_before_that) << 8);
+  context(c.word_before, last8 & 255);
   context(last8 & 0xff00);
   context(last8 & 0xffff00);
   context(last8 & 0xff00ff);
   context(last8 & 0xf0f0f0f0f0ff);
-  context(kinds_ & 0xffff, last8 & 255);
+  context(c.kinds & 0xffff, last8 & 255);
   context(above, last8 & 255);
   context(column, above);
   BROOD_ASSERT(i == kContexts);
 }
 
+void ContextMemory::next_byte(const Past& past, bool) {
+  if (past.bytes() > 0) follow(past);
+  set_hashes(past);
+}
+
+void ContextMemory::return_to(const Cursor& cursor, const Past& past) {
+  cursor_ = cursor;
+  set_hashes(past);
+}
+
+uint32_t ContextMemory::hash(size_t context, const Past& past) const {
+  return past.bit() == 0 ? hashes_[context] : mixed(hashes_[context], past.partial());
+}
+
 void ContextMemory::predict(const Past& past, float* inputs) {
   if ((past.bit() & 3) == 0) {
-    if (past.bit() == 0) begin_byte(past);
-    for (size_t i = 0; i < kContexts; ++i) {
-      const uint32_t hash = past.bit() == 0 ? hashes_[i] : mixed(hashes_[i], past.partial());
-      __builtin_prefetch(lines_.get() + size_t(hash & bucket_mask_) * 4);
-    }
     for (size_t i = 0; i < kContexts; ++i)
-      chosen_[i] = find(past.bit() == 0 ? hashes_[i] : mixed(hashes_[i], past.partial()));
-    if (past.bit() == 0) {
-      longest_ = 0;
-      while (longest_ < kOrders && chosen_[size_t(longest_)]->places[0] != 0) ++longest_;
-    }
+      __builtin_prefetch(lines_.get() + size_t(hash(i, past) & bucket_mask_) * 4);
+    for (size_t i = 0; i < kContexts; ++i) chosen_[i] = taken_[i] = take(hash(i, past));
+  }
+  speak(past, inputs);
+}
+
+void ContextMemory::consider(const Past& past, float* inputs) {
+  if ((past.bit() & 3) == 0)
+    for (size_t i = 0; i < kContexts; ++i) chosen_[i] = look(hash(i, past));
+  speak(past, inputs);
+}
+
+void ContextMemory::speak(const Past& past, float* inputs) {
+  if (past.bit() == 0) {
+    longest_ = 0;
+    while (longest_ < kOrders && chosen_[size_t(longest_)]->places[0] != 0) ++longest_;
   }
   const size_t place = place_of(past);
   for (size_t i = 0; i < kContexts; ++i) {
@@ -153,10 +184,25 @@ void ContextMemory::predict(const Past& past, float* inputs) {
 void ContextMemory::learn(const Past& past, int bit) {
   const size_t place = place_of(past);
   for (size_t i = 0; i < kContexts; ++i) {
-    uint8_t& history = chosen_[i]->places[place];
+    uint8_t& history = taken_[i]->places[place];
     meanings_[i].learn(bit);
     history = histories_.next(history, bit);
   }
+}
+
+void ContextMemory::name_parts(MemoryParts& parts) {
+  const size_t lines = (size_t(bucket_mask_) + 1) * 4;
+  parts.push_back({"contexts.lines", MemoryPart::Type::kU8, lines_.get(), lines * sizeof(Line)});
+  for (size_t i = 0; i < kContexts; ++i)
+    meanings_[i].name_parts(fmt::format("contexts.meanings.{}", i), parts);
+}
+
+bool ContextMemory::sound() const {
+  const size_t lines = (size_t(bucket_mask_) + 1) * 4;
+  uint8_t most = 0;
+  for (size_t i = 0; i < lines; ++i)
+    for (const uint8_t history : lines_[i].places) most = std::max(most, history);
+  return most < histories_.size();
 }
 
 }  // namespace brood

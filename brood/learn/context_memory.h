@@ -13,6 +13,7 @@
 #include "brood/learn/bit_history.h"
 #include "brood/learn/bit_source.h"
 #include "brood/learn/logistic.h"
+#include "brood/learn/memory_parts.h"
 
 namespace brood {
 
@@ -21,11 +22,25 @@ class ContextMemory : public BitSource {
   explicit ContextMemory(int log2_bytes);  // of the table
 
   int inputs() const override;
+  void next_byte(const Past& past, bool remember) override;
   void predict(const Past& past, float* inputs) override;
+  void consider(const Past& past, float* inputs) override;
   void learn(const Past& past, int bit) override;
 
   int longest() const { return longest_; }  // the highest order whose context was met before, 0 to 6
-  uint32_t situation() const { return kinds_ & 255; }  // kinds of the last four bytes
+  uint32_t situation() const { return cursor_.kinds & 255; }  // kinds of the last four bytes
+
+  // What it makes of the bytes just passed, apart from what it has learnt.
+  struct Cursor {
+    uint64_t line_start = 0, line_before = 0;
+    uint32_t word = 0, word_before = 0, word_before_that = 0, kinds = 0;
+    bool possible(uint64_t bytes) const { return line_before <= line_start && line_start <= bytes; }
+  };
+  const Cursor& cursor() const { return cursor_; }
+  void return_to(const Cursor& cursor, const Past& past);
+
+  void name_parts(MemoryParts& parts);
+  bool sound() const;  // whether parts that were read can be those of such a memory
 
  private:
   static constexpr int kContexts = 19;
@@ -39,19 +54,23 @@ class ContextMemory : public BitSource {
     void operator()(Line* lines) const;
   };
 
-  void begin_byte(const Past& past);
+  void follow(const Past& past);
   void follow_words(uint8_t byte);
-  Line* find(uint32_t hash);
+  void set_hashes(const Past& past);
+  uint32_t hash(size_t context, const Past& past) const;
+  Line* take(uint32_t hash);              // a line that is new if there was none
+  const Line* look(uint32_t hash) const;  // an empty one if there is none
+  void speak(const Past& past, float* inputs);
 
   const BitHistories& histories_;
   std::unique_ptr<Line[], FreeLines> lines_;
   uint32_t bucket_mask_;
   std::array<uint32_t, kContexts> hashes_{};
-  std::array<Line*, kContexts> chosen_{};
+  std::array<Line*, kContexts> taken_{};  // those that predict() found, which learn() changes
+  std::array<const Line*, kContexts> chosen_{};
   std::vector<AdaptiveMap> meanings_;  // of a history, for each context
   int longest_ = 0;
-  uint32_t word_ = 0, word_before_ = 0, word_before_that_ = 0, kinds_ = 0;
-  uint64_t line_start_ = 0, line_before_ = 0;
+  Cursor cursor_;
 };
 
 }  // namespace brood

@@ -35,8 +35,11 @@ int64_t noted(const nlohmann::json& notes, const char* key, int64_t most = kMost
 }  // namespace
 
 GuardedLearner::GuardedLearner(Model& model, State& state, const LiveSettings& settings,
-                               const GuardSettings& guard, GuardEvents events)
-    : learner_(model, state, settings), settings_(settings), guard_(guard), events_(std::move(events)) {}
+                               const GuardSettings& guard, GuardEvents events, EpisodicMemory* memory)
+    : learner_(model, state, settings, memory),
+      settings_(settings),
+      guard_(guard),
+      events_(std::move(events)) {}
 
 std::vector<int32_t> GuardedLearner::restore(const nlohmann::json& learner_notes,
                                              const nlohmann::json& guard_notes) {

@@ -43,7 +43,7 @@ class GuardedLearner {
   };
 
   GuardedLearner(Model& model, State& state, const LiveSettings& settings, const GuardSettings& guard,
-                 GuardEvents events);
+                 GuardEvents events, EpisodicMemory* memory = nullptr);
 
   // Goes on from a saved copy: notes of the learner and, where there were some, of the guard (else null). Throws Error.
   // First it is to be given, by remember(), what of the stream's tokens [needs_from(), taken()) there is, the last ones;

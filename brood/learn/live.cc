@@ -8,6 +8,7 @@
 
 #include "brood/base/float_mode.h"
 #include "brood/base/json.h"
+#include "brood/learn/episodic_memory.h"
 #include "brood/learn/evaluate.h"
 #include "brood/learn/rehearsal.h"
 #include "brood/model/checkpoint.h"
@@ -121,10 +122,11 @@ bool is_finite(const Model& model, const State& state) {
 }  // namespace
 
 struct LiveLearner::Impl {
-  Impl(Model& m, State& s, const LiveSettings& live)
+  Impl(Model& m, State& s, const LiveSettings& live, EpisodicMemory* e)
       : model(m),
         state(s),
         settings(live),
+        episodes(e),
         riding(live.optimiser),
         random(live.seed),
         memory(live.rehearsal_memory, live.keep_every + 2 * live.chunk) {
@@ -134,6 +136,7 @@ struct LiveLearner::Impl {
   Model& model;
   State& state;
   LiveSettings settings;
+  EpisodicMemory* episodes;  // may be null
   RidingOptimiser riding;
   Random random;
   Tape tape;
@@ -148,7 +151,7 @@ struct LiveLearner::Impl {
   std::vector<int32_t> rehearsal_in, rehearsal_out;
 
   int64_t scored = 0, updates = 0, chunks = 0;
-  double nats = 0;
+  double nats = 0, network_nats = 0;
   double slowness = 1;
 
   double learning_rate() const {
@@ -159,41 +162,63 @@ struct LiveLearner::Impl {
   }
 
   double score_and_learn(size_t n);
-  double pass();
+  struct Cost {
+    double nats = 0, network_nats = 0;  // as LiveLearner's
+  };
+  Cost pass();
+  double see(std::span<const float> logits, int32_t token);
   void update(Var loss, double cost);
   void rehearse();
 };
 
 // The next n pending tokens: predicted, scored, learnt from.
 double LiveLearner::Impl::score_and_learn(size_t n) {
-  double cost = 0;
+  Cost cost;
   size_t first = 0;
   if (last < 0) {  // nothing came before: any token is as likely as another
-    cost += std::log(double(model.frame().vocab_size));
+    const double any = std::log(double(model.frame().vocab_size));
+    cost = {episodes ? see({}, pending[0]) : any, any};
     last = pending[0];
     first = 1;
   }
   inputs.clear();
   targets.assign(pending.begin() + int64_t(first), pending.begin() + int64_t(n));
   for (size_t i = first; i < n; ++i) inputs.push_back(std::exchange(last, pending[i]));
-  if (n > first) cost += pass();
+  if (n > first) {
+    const Cost rest = pass();
+    cost = {cost.nats + rest.nats, cost.network_nats + rest.network_nats};
+  }
   if (settings.rehearsals > 0) memory.add(std::span(pending).first(n));
   pending.erase(pending.begin(), pending.begin() + int64_t(n));
   scored += int64_t(n);
-  nats += cost;
+  nats += cost.nats;
+  network_nats += cost.network_nats;
   if (settings.learning && settings.rehearsals > 0 && ++chunks % settings.rehearse_every == 0) rehearse();
-  return cost;
+  return cost.nats;
 }
 
-double LiveLearner::Impl::pass() {
+LiveLearner::Impl::Cost LiveLearner::Impl::pass() {
   tape.start(settings.learning, Precision::kF32, &riding);
   Var logits =
       model.forward(tape, state, inputs, 1, int64_t(inputs.size()),
                     {.training = settings.learning, .seed = uint64_t(updates), .activity = &activity});
   Var loss = cross_entropy(tape, logits, targets);
-  const double cost = total_nats(loss);
-  if (settings.learning) update(loss, cost);
-  return cost;
+  const double alone = total_nats(loss);
+  double cost = alone;
+  if (episodes && std::isfinite(alone)) {
+    const size_t width = size_t(model.frame().vocab_size);
+    cost = 0;
+    for (size_t t = 0; t < targets.size(); ++t) cost += see({logits.value() + t * width, width}, targets[t]);
+  }
+  if (settings.learning) update(loss, alone);
+  return {cost, alone};
+}
+
+// What the token costs model and memory together, which learns it. The logits are those of a model that has not
+// seen it; those of a whole chunk are there before any of its tokens is learnt.
+double LiveLearner::Impl::see(std::span<const float> logits, int32_t token) {
+  if (token > 255) fail("live: token {} is no byte, and only bytes can be remembered", token);
+  return episodes->see(logits, uint8_t(token), settings.remembering);
 }
 
 void LiveLearner::Impl::update(Var loss, double cost) {
@@ -226,13 +251,16 @@ void LiveLearner::Impl::rehearse() {
   update(loss, total_nats(loss));
 }
 
-LiveLearner::LiveLearner(Model& model, State& state, const LiveSettings& settings) {
+LiveLearner::LiveLearner(Model& model, State& state, const LiveSettings& settings, EpisodicMemory* memory) {
   if (settings.chunk < 1) fail("live: a chunk of {} steps; it must be at least 1", settings.chunk);
   if (settings.rehearsals > 0 && (settings.rehearsal_window < 1 || settings.rehearse_every < 1 ||
                                   settings.rehearsal_memory < 2 * (settings.rehearsal_window + 1)))
     fail("live: rehearsal needs a window and an interval of at least 1 and a memory of two windows");
   BROOD_ASSERT(state.streams == 1);
-  impl_ = std::make_unique<Impl>(model, state, settings);
+  if (memory && model.frame().vocab_size < 256)
+    fail("live: a vocabulary of {} has no room for bytes, and only bytes can be remembered",
+         model.frame().vocab_size);
+  impl_ = std::make_unique<Impl>(model, state, settings, memory);
 }
 
 LiveLearner::~LiveLearner() = default;
@@ -260,20 +288,23 @@ double LiveLearner::flush() {
 
 int64_t LiveLearner::scored() const { return impl_->scored; }
 double LiveLearner::nats() const { return impl_->nats; }
+double LiveLearner::network_nats() const { return impl_->network_nats; }
 int64_t LiveLearner::updates() const { return impl_->updates; }
 const Activity& LiveLearner::activity() const { return impl_->activity; }
 
 nlohmann::json LiveLearner::notes() const {
   const Impl& s = *impl_;
-  return {{"last", s.last},
-          {"pending", s.pending},
-          {"scored", s.scored},
-          {"nats", s.nats},
-          {"updates", s.updates},
-          {"chunks", s.chunks},
-          {"random", s.random.state()},
-          {"remembered", s.memory.size()},
-          {"activity", noted(s.activity)}};
+  nlohmann::json notes = {{"last", s.last},
+                          {"pending", s.pending},
+                          {"scored", s.scored},
+                          {"nats", s.nats},
+                          {"updates", s.updates},
+                          {"chunks", s.chunks},
+                          {"random", s.random.state()},
+                          {"remembered", s.memory.size()},
+                          {"activity", noted(s.activity)}};
+  if (s.network_nats != s.nats) notes["network_nats"] = s.network_nats;
+  return notes;
 }
 
 void LiveLearner::restore(const nlohmann::json& notes) {
@@ -292,10 +323,12 @@ void LiveLearner::restore(const nlohmann::json& notes) {
   const double nats = reader.cost("nats");
   Activity activity = activity_of(notes);
   const int64_t remembered = notes.contains("remembered") ? reader.count("remembered") : 0;
+  const double network_nats = notes.contains("network_nats") ? reader.cost("network_nats") : nats;
   restore_optimiser(notes);
   s.activity = std::move(activity);
   s.memory.clear();
   s.to_remember = s.settings.rehearsals > 0 ? std::min(remembered, s.settings.rehearsal_memory) : 0;
+  s.network_nats = network_nats;
   s.last = last;
   s.pending = std::move(pending);
   s.scored = scored;
@@ -317,6 +350,10 @@ bool LiveLearner::copy_to(LiveCopy& copy) const {
   }
   copy_learnt(s.model.parameters(), copy.model->parameters());
   copy.state.copy_from(s.state);
+  if (s.episodes) {
+    if (!copy.memory) copy.memory = std::make_shared<EpisodicMemory>(s.episodes->log2_bytes());
+    copy.memory->copy_from(*s.episodes);
+  }
   copy.notes = notes();
   copy.remembered = s.memory.given();
   return true;
@@ -327,6 +364,7 @@ void LiveLearner::go_back(const LiveCopy& copy) {
   s.tape.start(false);  // what an unfinished step would still do to the state is done before
   copy_learnt(copy.model->parameters(), s.model.parameters());
   s.state.copy_from(copy.state);
+  if (s.episodes) s.episodes->copy_from(*copy.memory);
   RehearsalMemory memory = std::move(s.memory);
   restore(copy.notes);
   memory.go_back(copy.remembered);

@@ -11,11 +11,14 @@
 
 namespace brood {
 
+class EpisodicMemory;
+
 // The defaults are what served best on a stream of English text (docs/learning-live.md says what else was
 // tried).
 struct LiveSettings {
-  int64_t chunk = 32;    // steps between updates, and steps that a gradient reaches back
-  bool learning = true;  // off: score only, the weights stay as they are
+  int64_t chunk = 32;       // steps between updates, and steps that a gradient reaches back
+  bool learning = true;     // off: score only, the weights stay as they are
+  bool remembering = true;  // off: the memory, if there is one, predicts and follows, but learns nothing
   // learning_rate is the peak. Updates that ride in backward cannot clip by a global norm.
   OptimiserSettings optimiser = {.learning_rate = 2e-3, .weight_decay = 0, .clip = 0};
   int64_t warmup = 100;  // updates of linear warm-up
@@ -36,13 +39,17 @@ struct LiveCopy {
   std::unique_ptr<Model> model;  // its weights and the optimiser's moments
   State state;
   nlohmann::json notes;
-  int64_t remembered = 0;  // tokens that the rehearsal memory had been given
+  std::shared_ptr<EpisodicMemory> memory;  // null when the learner has none
+  int64_t remembered = 0;                  // tokens that the rehearsal memory had been given
 };
 
 // Scores and learns a stream of tokens. Not thread-safe.
 class LiveLearner {
  public:
-  LiveLearner(Model& model, State& state, const LiveSettings& settings);
+  // With a memory, of a stream of bytes, model and memory predict together (episodic_memory.h); the model goes on
+  // learning from what it would have predicted by itself. Without one, or with all learning off, nothing of a model
+  // changes but its state.
+  LiveLearner(Model& model, State& state, const LiveSettings& settings, EpisodicMemory* memory = nullptr);
 
   // Takes the next tokens of the stream, any number. Whole chunks are scored and learnt from; the rest waits
   // for more. Returns the nats that the tokens scored by this call cost. The first token of a stream is
@@ -52,8 +59,9 @@ class LiveLearner {
   // Scores and learns from what waits (a shorter last chunk): at the end of a stream, or before a save.
   double flush();
 
-  int64_t scored() const;  // tokens scored so far
-  double nats() const;     // their total cost
+  int64_t scored() const;       // tokens scored so far
+  double nats() const;          // their total cost
+  double network_nats() const;  // what they would have cost the model alone
   int64_t updates() const;
   const Activity& activity() const;
   // For saving and going on: what a model directory's Progress.extra holds. Of the rehearsal memory they say only how

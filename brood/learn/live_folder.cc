@@ -7,6 +7,7 @@
 
 #include "brood/base/crc32.h"
 #include "brood/base/json.h"
+#include "brood/learn/episodic_memory.h"
 #include "brood/model/directory.h"
 
 namespace brood {
@@ -228,7 +229,8 @@ void LiveFolder::write() {
   notes[kStream] = copy_->others;
   notes[kStream]["guard"] = copy_->notes;
   const Progress progress{notes.at("updates").get<int64_t>(), {{"live", notes}}};
-  save_model(directory_, *copy_->learner.model, &copy_->learner.state, &progress, files_);
+  save_model(directory_, *copy_->learner.model, &copy_->learner.state, &progress, files_,
+             copy_->learner.memory ? copy_->learner.memory->writer() : MemoryWriter{});
   journal_.forget_before(needed_from_);
 }
 

@@ -75,12 +75,19 @@ void AdaptiveMap::learn(int bit) {
   cell = uint32_t(std::clamp<int64_t>(moved, 1, (1 << 22) - 1)) << 10 | (n < limit_ ? n + 1 : n);
 }
 
-Refinement::Refinement(size_t size, float rate) : curves_(size * kPoints), rate_(rate) {
-  std::array<float, kPoints> unchanged;
-  for (int i = 0; i < kPoints; ++i)
-    unchanged[size_t(i)] = squash(float(i - kPoints / 2) * (2 * kMostStretch / (kPoints - 1)));
+void AdaptiveMap::name_parts(const std::string& name, MemoryParts& parts) {
+  parts.push_back({name, MemoryPart::Type::kU32, cells_.data(), cells_.size()});
+}
+
+Refinement::Refinement(size_t size, float rate, float least, float shift)
+    : curves_(size * kPoints), rate_(rate) {
+  std::array<float, kPoints> begin;
+  for (int i = 0; i < kPoints; ++i) {
+    const float p = squash(float(i - kPoints / 2) * (2 * kMostStretch / (kPoints - 1)) + shift);
+    begin[size_t(i)] = least + (1 - least) * p;
+  }
   for (size_t i = 0; i < curves_.size(); i += kPoints)
-    std::copy(unchanged.begin(), unchanged.end(), curves_.begin() + int64_t(i));
+    std::copy(begin.begin(), begin.end(), curves_.begin() + int64_t(i));
 }
 
 float Refinement::p(float stretched, size_t situation) {
@@ -95,6 +102,14 @@ float Refinement::p(float stretched, size_t situation) {
 void Refinement::learn(int bit) {
   const size_t nearer = low_ + (share_ > 0.5f);
   curves_[nearer] += rate_ * (float(bit) - curves_[nearer]);
+}
+
+void Refinement::name_parts(const std::string& name, MemoryParts& parts) {
+  parts.push_back({name, MemoryPart::Type::kF32, curves_.data(), curves_.size()});
+}
+
+bool Refinement::sound() const {
+  return std::all_of(curves_.begin(), curves_.end(), [](float p) { return 0 <= p && p <= 1; });
 }
 
 GatedMixer::GatedMixer(int inputs, std::span<const int> gate_sizes, int final_size)
@@ -135,6 +150,21 @@ void GatedMixer::learn(int bit) {
   const float final_rate = 0.002f;
   add_scaled(&final_weights_[final_chosen_], final_inputs_.data(), final_rate * (float(bit) - final_p_),
              final_padded_);
+}
+
+void GatedMixer::name_parts(const std::string& name, MemoryParts& parts) {
+  parts.push_back({name + ".weights", MemoryPart::Type::kF32, weights_.data(), weights_.size()});
+  parts.push_back(
+      {name + ".final_weights", MemoryPart::Type::kF32, final_weights_.data(), final_weights_.size()});
+  parts.push_back({name + ".learnt", MemoryPart::Type::kU64, &learnt_, 1});
+}
+
+bool GatedMixer::sound() const {
+  // Far above what learning leads to, and far below what would not add up.
+  constexpr float kMostWeight = 1e6f;
+  const auto possible = [](float w) { return std::abs(w) <= kMostWeight; };
+  return std::all_of(weights_.begin(), weights_.end(), possible) &&
+         std::all_of(final_weights_.begin(), final_weights_.end(), possible) && learnt_ < uint64_t(1) << 62;
 }
 
 }  // namespace brood

@@ -8,7 +8,10 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <string>
 #include <vector>
+
+#include "brood/learn/memory_parts.h"
 
 namespace brood {
 
@@ -32,6 +35,7 @@ class AdaptiveMap {
   float stretched(size_t situation);
   void learn(int bit);
   int count(size_t situation) const { return int(cells_[situation] & 1023); }
+  void name_parts(const std::string& name, MemoryParts& parts);  // any numbers will do
 
  private:
   std::vector<uint32_t> cells_;
@@ -43,9 +47,12 @@ class AdaptiveMap {
 // moves towards the bits that came when p was near it (secondary symbol estimation).
 class Refinement {
  public:
-  Refinement(size_t size, float rate);
+  // As long as nothing was learnt a curve is least + (1 - least) squash(stretch(p) + shift): p itself, or more.
+  Refinement(size_t size, float rate, float least = 0, float shift = 0);
   float p(float stretched, size_t situation);
   void learn(int bit);
+  void name_parts(const std::string& name, MemoryParts& parts);
+  bool sound() const;  // whether parts that were read can be those of such a curve
 
  private:
   static constexpr int kPoints = 33;
@@ -68,6 +75,8 @@ class GatedMixer {
   float p(std::span<const int> gates, int final_gate);
   float stretched() const { return final_sum_; }
   void learn(int bit);
+  void name_parts(const std::string& name, MemoryParts& parts);
+  bool sound() const;  // whether parts that were read can be those of such a mixer
 
  private:
   int count_, padded_, gates_, final_padded_;
@@ -76,7 +85,7 @@ class GatedMixer {
   std::vector<float> results_;
   size_t final_chosen_ = 0;
   float final_sum_ = 0, final_p_ = 0.5f;
-  int64_t learnt_ = 0;
+  uint64_t learnt_ = 0;
 };
 
 }  // namespace brood

@@ -15,13 +15,13 @@ namespace {
 
 constexpr std::array<uint8_t, 4> kMagic = {'B', 'R', 'P', 'K'};
 // Raised by whoever changes the bytes, or anything that a prediction depends on.
-constexpr uint8_t kFormat = 1;
+constexpr uint8_t kFormat = 2;
 constexpr size_t kBlock = size_t(1) << 18;  // plain bytes of all blocks but the last
 constexpr size_t kProgress = 1024;          // bytes between two reports
 
 // What this build computes, in a number: the predictions of some bytes that exercise every part.
 uint32_t computed() {
-  BitPredictor predictor(kLeastPackMemory, false);
+  BitPredictor predictor({.log2_memory = kLeastPackMemory});
   uint32_t sum = 0, chance = 1;
   for (int i = 0; i < 192; ++i) {
     chance = chance * 1664525 + 1013904223;
@@ -137,7 +137,7 @@ uint32_t check_of(const PackModel& model) {
 class Learner {
  public:
   Learner(const PackModel& model, ByteOpinion* network)
-      : predictor_(model.log2_memory, network != nullptr), network_(network) {
+      : predictor_({.log2_memory = model.log2_memory, .network = network != nullptr}), network_(network) {
     BROOD_ASSERT(model.network.empty() == (network == nullptr));
   }
 

@@ -20,8 +20,9 @@ constexpr const char* kConfig = "config.json";
 constexpr const char* kWeights = "model.safetensors";
 constexpr const char* kState = "state.safetensors";
 constexpr const char* kOptimiser = "optimizer.safetensors";
+constexpr const char* kMemory = "memory.safetensors";
 
-const std::vector<std::string> kMembers = {kConfig, kWeights, kState, kOptimiser};
+const std::vector<std::string> kMembers = {kConfig, kWeights, kState, kOptimiser, kMemory};
 
 constexpr int64_t kLongestConfig = 1 << 20;
 
@@ -96,6 +97,10 @@ LoadedModel load_directory(const std::string& directory, uint64_t seed) {
     check_same_save(weights, file);
     loaded.progress = read_optimiser(file, *loaded.model);
   }
+  if (snapshot.has(kMemory)) {
+    loaded.memory = std::make_unique<SafetensorsFile>(SafetensorsFile::open(snapshot.path(kMemory)));
+    check_same_save(weights, *loaded.memory);
+  }
   return loaded;
 }
 
@@ -109,13 +114,14 @@ LoadedModel load_directory(const std::string& directory, uint64_t seed) {
 }  // namespace
 
 void save_model(const std::string& directory, const Model& model, const State* state,
-                const Progress* progress, FileSystem& files) {
+                const Progress* progress, FileSystem& files, const MemoryWriter& memory) {
   const std::string id = new_save_id();
   DirectoryUpdate update(directory, kMembers, files);
   write_text(update.path(kConfig), model.config().dump(2) + "\n", files);
   write_weights(update.path(kWeights), model, id, files);
   if (state) write_state(update.path(kState), *state, {{kSave, id}}, files);
   if (progress) write_optimiser(update.path(kOptimiser), model, *progress, id, files);
+  if (memory) memory(update.path(kMemory), id, files);
   update.commit();
 }
 

@@ -1,15 +1,17 @@
 // Model directories (docs/formats/model-directory.md): config.json, model.safetensors, and, where there is
-// something to go on from, state.safetensors and optimizer.safetensors. A save is atomic and durable over all
+// something to go on from, state.safetensors, optimizer.safetensors and memory.safetensors. A save is atomic and durable over all
 // of them: a kill at any moment leaves the old or the new, whole (base/directory_update.h).
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <string>
 
 #include "brood/base/file_system.h"
 #include "brood/model/model.h"
+#include "brood/model/safetensors.h"
 #include "brood/model/state.h"
 
 namespace brood {
@@ -20,12 +22,17 @@ struct Progress {
   nlohmann::json extra;  // the owner's own notes (position in the data, running loss, random state)
 };
 
-// Any of state, progress may be null; with progress the optimiser moments of the parameters are saved too.
+// Writes the memory that goes with a model (learn/episodic_memory.h) to this path, and names the save in it.
+using MemoryWriter =
+    std::function<void(const std::string& path, const std::string& save_id, FileSystem& files)>;
+
+// Any of state, progress, memory may be null; with progress the optimiser moments of the parameters are saved too.
 // Other files in the directory stay. Throws Error with what was being written and the system's reason (disk
 // full, no permission, another save under way); Diverged (diverged.h) with which numbers are no longer finite;
 // the old model is intact.
 void save_model(const std::string& directory, const Model& model, const State* state,
-                const Progress* progress, FileSystem& files = FileSystem::real());
+                const Progress* progress, FileSystem& files = FileSystem::real(),
+                const MemoryWriter& memory = {});
 
 // Throws Error, as save_model would, when nothing can be saved there: to be known before hours of work. Makes
 // the directory when it is not there, and leaves what is in it.
@@ -38,7 +45,8 @@ struct LoadedModel {
   std::unique_ptr<Model> model;
   std::unique_ptr<State> state;        // null when the directory has none
   std::unique_ptr<Progress> progress;  // null when the directory has none; moments are then in the parameters
-  bool is_public = false;              // a directory in another program's layout, which a save would rewrite
+  std::unique_ptr<SafetensorsFile> memory;  // not looked at yet; null when the directory has none
+  bool is_public = false;  // a directory in another program's layout, which a save would rewrite
 };
 
 // A model directory, a file of rwkv.cpp (rwkv_file.h), a JSON configuration, or the name of a preset, in this

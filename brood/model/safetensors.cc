@@ -200,6 +200,10 @@ bool convert(const std::byte* from, std::span<float> to, Convert to_f32) {
   return finite;
 }
 
+int64_t element_of(const TensorToWrite& tensor) {
+  return tensor.type ? tensor.element_bytes : size_of(tensor.dtype);
+}
+
 std::string header_of(std::span<const TensorToWrite> tensors,
                       const std::map<std::string, std::string>& metadata) {
   nlohmann::json header = nlohmann::json::object();
@@ -207,9 +211,9 @@ std::string header_of(std::span<const TensorToWrite> tensors,
   int64_t offset = 0;
   for (const TensorToWrite& tensor : tensors) {
     BROOD_ASSERT(!header.contains(tensor.name) && tensor.name != kMetadataKey);
-    int64_t bytes = size_of(tensor.dtype);
+    int64_t bytes = element_of(tensor);
     for (const int64_t extent : tensor.shape) bytes *= extent;
-    header[tensor.name] = {{"dtype", name_of(tensor.dtype)},
+    header[tensor.name] = {{"dtype", tensor.type ? tensor.type : name_of(tensor.dtype)},
                            {"shape", tensor.shape},
                            {"data_offsets", {offset, offset + bytes}}};
     offset += bytes;
@@ -237,7 +241,7 @@ void append_swapped(WritableFile& file, const TensorToWrite& tensor) {
 
 void append_tensor(WritableFile& file, const TensorToWrite& tensor) {
   if (tensor.swapped) return append_swapped(file, tensor);
-  int64_t bytes = size_of(tensor.dtype);
+  int64_t bytes = element_of(tensor);
   for (const int64_t extent : tensor.shape) bytes *= extent;
   file.append({static_cast<const std::byte*>(tensor.data), size_t(bytes)});
 }
@@ -250,7 +254,7 @@ void write_safetensors(const std::string& path, std::span<const TensorToWrite> t
                        const std::map<std::string, std::string>& metadata, FileSystem& files) {
   std::vector<TensorToWrite> ordered(tensors.begin(), tensors.end());
   std::stable_sort(ordered.begin(), ordered.end(), [](const TensorToWrite& a, const TensorToWrite& b) {
-    return size_of(a.dtype) > size_of(b.dtype);
+    return element_of(a) > element_of(b);
   });
   const auto file = begin_safetensors(path, ordered, metadata, files);
   for (const TensorToWrite& tensor : ordered) append_tensor(*file, tensor);

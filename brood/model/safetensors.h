@@ -18,10 +18,13 @@ namespace brood {
 // A tensor to be written: `data` must stay valid until write_safetensors returns.
 struct TensorToWrite {
   std::string name;
-  Dtype dtype;
+  Dtype dtype = Dtype::kF32;
   std::vector<int64_t> shape;  // as it shall stand in the file
   const void* data;
   bool swapped = false;  // data holds the last two extents of `shape` in the other order; F32 only
+  // Of a type that no tensor of a model has, "U8", "U32", "U64": in place of dtype, its name and its size.
+  const char* type = nullptr;
+  int64_t element_bytes = 0;
 };
 // Writes to `path` (put aside for an atomic save: base/directory_update.h) and syncs it. Tensors are laid out
 // widest type first, so each is aligned to its type. Throws Error.

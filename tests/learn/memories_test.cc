@@ -17,7 +17,8 @@ struct Verdict {
 };
 Verdict verdict(BitSource& source, Past& past, const std::string& text, size_t asked) {
   Verdict sum;
-  std::vector<float> inputs(size_t(source.inputs()));
+  std::vector<float> inputs(size_t(source.inputs())), considered(inputs.size());
+  source.next_byte(past, true);
   for (size_t i = 0; i < text.size(); ++i) {
     for (int place = 7; place >= 0; --place) {
       const int bit = uint8_t(text[i]) >> place & 1;
@@ -29,9 +30,12 @@ Verdict verdict(BitSource& source, Past& past, const std::string& text, size_t a
         sum.spoken += evidence != 0;
         sum.right += evidence != 0 && (evidence > 0) == (bit == 1);
       }
+      source.consider(past, considered.data());
+      EXPECT_EQ(inputs, considered) << "it says another thing when nothing shall be learnt";
       source.learn(past, bit);
       past.add(bit);
     }
+    source.next_byte(past, true);
   }
   return sum;
 }
@@ -48,6 +52,24 @@ TEST(Past, KnowsTheLastBytesAndTheBitsUnderWay) {
   past.add(0);
   EXPECT_EQ(past.bit(), 2);
   EXPECT_EQ(past.partial(), 0b110u);
+}
+
+TEST(Past, TakesBytesBack) {
+  Past past(3);
+  std::vector<uint8_t> gave_way;
+  for (const char c : std::string("0123456789")) gave_way.push_back(past.add_byte(uint8_t(c)));
+  Past before(3);
+  for (const char c : std::string("01234")) before.add_byte(uint8_t(c));
+  while (past.bytes() > 5) {
+    past.take_back(gave_way.back());
+    gave_way.pop_back();
+  }
+  EXPECT_EQ(past.last(), before.last());
+  EXPECT_EQ(past.last8(), before.last8());
+  Past resumed(3);
+  resumed.resume(5, before.last());
+  EXPECT_EQ(resumed.last8(), before.last8());
+  EXPECT_EQ(resumed.back(1), '4');
 }
 
 TEST(ContextMemory, OneExposureIsEnough) {
@@ -82,7 +104,27 @@ TEST(MatchMemory, FollowsTheLastOccurrence) {
   const Verdict again = verdict(memory, past, "abcde one two three;xyz;abcde one two three;", 12);
   EXPECT_EQ(again.right, 96);
   EXPECT_GT(memory.confidence(), 5);
-  EXPECT_EQ(memory.expected(), ';') << "found for the byte before the last one";
+  EXPECT_EQ(memory.expected(), 'x') << "what came next the first time";
+}
+
+// The same first bytes, and the line decides; what stood before it does not matter.
+TEST(MatchMemory, AWholeLineIsAKey) {
+  MatchMemory memory(MatchMemory::kWholeLine, 12);
+  Past past(12);
+  EXPECT_EQ(verdict(memory, past, "a -> 123\nb -> 456\nother\na -> 123", 3).right, 24);
+  MatchMemory other(MatchMemory::kWholeLine, 12);
+  Past another(12);
+  EXPECT_EQ(verdict(other, another, "a -> 123\nba -> 123", 3).spoken, 0) << "the end of a line is no key";
+}
+
+TEST(MatchMemory, RemembersNothingWhenItShallNot) {
+  MatchMemory memory(5, 10);
+  Past past(12);
+  for (const char c : std::string("abcdefgh;")) {
+    past.add_byte(uint8_t(c));
+    memory.next_byte(past, false);
+  }
+  EXPECT_EQ(verdict(memory, past, "abcdefgh", 3).spoken, 0);
 }
 
 TEST(MatchMemory, ForgetsWhatHasLeftTheRing) {
