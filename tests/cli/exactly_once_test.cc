@@ -15,7 +15,8 @@ namespace fs = std::filesystem;
 // All that a folder holds of a stream, without the two names that are drawn at random.
 std::string learnt(const std::string& folder) {
   std::string all;
-  for (const char* file : {"config.json", "model.safetensors", "state.safetensors", "optimizer.safetensors"})
+  for (const char* file : {"config.json", "model.safetensors", "state.safetensors", "optimizer.safetensors",
+                           "memory.safetensors"})
     all +=
         std::regex_replace(tensors_of(folder + "/" + file), std::regex(R"(\\"name\\":\\"[0-9a-f]*\\")"), "");
   return all;
@@ -33,7 +34,8 @@ class ExactlyOnce : public testing::Test {
  protected:
   std::vector<std::string> live(const std::string& save, const std::string& in,
                                 const std::vector<std::string>& more = {}) const {
-    std::vector<std::string> words{"live", "--model", model, "--in", in, "--save", folder / save, "--json"};
+    std::vector<std::string> words{"live",   "--model",     model,    "--in",     in,
+                                   "--save", folder / save, "--json", "--memory", "1"};
     words.insert(words.end(), more.begin(), more.end());
     return words;
   }
@@ -205,8 +207,8 @@ TEST_F(ExactlyOnce, TheJournalDoesNotGrowWithTheStream) {
   const std::string much = folder.write("much", some_text(1500000));
   const std::string fast =
       folder.write("fast.json", R"({"architecture": "mingru", "d_model": 8, "n_layer": 1})");
-  ASSERT_EQ(run({"live", "--model", fast, "--in", much, "--save", folder / "m", "--rehearsals", "0",
-                 "--chunk", "4096", "--save-every", "0.2"})
+  ASSERT_EQ(run({"live", "--model", fast, "--memory", "1", "--in", much, "--save", folder / "m",
+                 "--rehearsals", "0", "--chunk", "4096", "--save-every", "0.2"})
                 .code,
             0);
   uintmax_t bytes = 0;

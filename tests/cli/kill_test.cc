@@ -56,7 +56,7 @@ class Kill : public testing::Test {
 
 TEST_F(Kill, LiveAtAnyMoment) {
   const std::string endless = folder.write("endless", some_text(4000000));
-  ASSERT_EQ(run({"live", "--model", tiny, "--in", text, "--save", model}).code, 0);
+  ASSERT_EQ(run({"live", "--model", tiny, "--in", text, "--save", model, "--memory", "1"}).code, 0);
   expect_survives({"live", "--model", model, "--in", endless, "--save", model, "--save-every", "0.005"},
                   model, text, 1);
 }
@@ -78,7 +78,8 @@ TEST_F(Kill, CtrlCSavesAndEnds) {
   Surroundings around;
   around.input_pipe = ends[0];
   const std::vector<std::string> command{"live",     "--model", tiny,  "--save",       model, "--save-every",
-                                         "0.000001", "--chunk", "100", "--rehearsals", "0",   "--json"};
+                                         "0.000001", "--chunk", "100", "--rehearsals", "0",   "--json",
+                                         "--memory", "1"};
   Process live(command, around);
   const std::string words = some_text(1000);
   ASSERT_EQ(::write(ends[1], words.data(), words.size()), ssize_t(words.size()));
@@ -102,7 +103,8 @@ TEST_F(Kill, CtrlCLeavesWhatACleanRunLeaves) {
   std::mt19937 random(3);
   for (int i = 0; i < 6; ++i) {
     const std::string cut = folder / fmt::format("cut{}", i), clean = folder / fmt::format("clean{}", i);
-    Process live({"live", "--model", broad, "--in", all, "--save", cut, "--save-every", "0.02", "--json"});
+    Process live({"live", "--model", broad, "--memory", "1", "--in", all, "--save", cut, "--save-every",
+                  "0.02", "--json"});
     seconds_until([&] { return std::filesystem::exists(cut + "/config.json") && saved_steps(cut) > 0; });
     std::this_thread::sleep_for(std::chrono::microseconds(random() % 300000));
     live.kill(i % 2 ? SIGTERM : SIGHUP);
@@ -111,7 +113,7 @@ TEST_F(Kill, CtrlCLeavesWhatACleanRunLeaves) {
     const auto bytes = result.json().at("bytes").get<size_t>();
     ASSERT_GT(bytes, 0u);
     const std::string part = folder.write("part", words.substr(0, bytes));
-    ASSERT_EQ(run({"live", "--model", broad, "--in", part, "--save", clean}).code, 0);
+    ASSERT_EQ(run({"live", "--model", broad, "--memory", "1", "--in", part, "--save", clean}).code, 0);
     EXPECT_TRUE(tensors_of(cut + "/model.safetensors") == tensors_of(clean + "/model.safetensors"))
         << "after " << bytes << " bytes";
   }

@@ -347,6 +347,24 @@ TEST(LiveMemory, GoesOnFromASave) {
   EXPECT_FALSE(load_model(scratch / "m").memory) << "a save without a memory leaves none";
 }
 
+// What a guard does when a cost is no number any more.
+TEST(LiveMemory, GoesBackToACopy) {
+  const auto tokens = tokens_of(2000);
+  const LiveSettings settings{.rehearsals = 0};
+  Learner undisturbed(settings), disturbed(settings);
+  undisturbed.learner->observe(std::span(tokens).first(640));
+  disturbed.learner->observe(std::span(tokens).first(640));
+  LiveCopy copy;
+  ASSERT_TRUE(disturbed.learner->copy_to(copy));
+  disturbed.learner->observe(tokens);
+  disturbed.learner->go_back(copy);
+  undisturbed.learner->observe(std::span(tokens).subspan(640));
+  disturbed.learner->observe(std::span(tokens).subspan(640));
+  EXPECT_EQ(disturbed.learner->nats(), undisturbed.learner->nats());
+  EXPECT_EQ(disturbed.learner->network_nats(), undisturbed.learner->network_nats());
+  EXPECT_EQ(expected(disturbed.memory), expected(undisturbed.memory));
+}
+
 TEST(LiveMemory, OnlyBytesCanBeRemembered) {
   nlohmann::json config = kModel;
   EpisodicMemory memory(16);
