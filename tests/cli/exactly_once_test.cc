@@ -17,8 +17,9 @@ std::string learnt(const std::string& folder) {
   std::string all;
   for (const char* file : {"config.json", "model.safetensors", "state.safetensors", "optimizer.safetensors",
                            "memory.safetensors"})
-    all +=
-        std::regex_replace(tensors_of(folder + "/" + file), std::regex(R"(\\"name\\":\\"[0-9a-f]*\\")"), "");
+    if (fs::exists(folder + "/" + file))
+      all += std::regex_replace(tensors_of(folder + "/" + file), std::regex(R"(\\"name\\":\\"[0-9a-f]*\\")"),
+                                "");
   return all;
 }
 
@@ -35,7 +36,7 @@ class ExactlyOnce : public testing::Test {
   std::vector<std::string> live(const std::string& save, const std::string& in,
                                 const std::vector<std::string>& more = {}) const {
     std::vector<std::string> words{"live",   "--model",     model,    "--in",     in,
-                                   "--save", folder / save, "--json", "--memory", "1"};
+                                   "--save", folder / save, "--json", "--memory", memory};
     words.insert(words.end(), more.begin(), more.end());
     return words;
   }
@@ -43,6 +44,7 @@ class ExactlyOnce : public testing::Test {
     EXPECT_TRUE(learnt(folder / one) == learnt(folder / other)) << one << " and " << other;
   }
 
+  std::string memory = "1";
   const Folder folder;
   const std::string words = some_text(120000);
   const std::string text = folder.write("text", words), model = folder.write("tiny.json", kTinyMamba);
@@ -192,6 +194,7 @@ TEST_F(ExactlyOnce, ADamagedJournalCostsNothingThatTheFileStillHas) {
 }
 
 TEST_F(ExactlyOnce, ADiskThatFillsUpEndsTheRunAndLosesNothing) {
+  memory = "0";  // larger than the journal
   ASSERT_EQ(run(live("whole", text)).code, 0);
   Surroundings full;
   full.largest_file = 80000;  // less than the journal is to hold, and more than a save
