@@ -28,7 +28,7 @@
 namespace brood::cli {
 namespace {
 
-constexpr const char* kExamples =
+constexpr const char* kCompareExamples =
     "Examples:\n"
     "  brood compare mamba-s retention-s transformer-s --data shakespeare.txt --minutes 5\n"
     "  brood compare mamba-s bdh-s --data book.txt --bytes 20000000 --save race      and again with "
@@ -39,7 +39,7 @@ constexpr const char* kExamples =
     "claimed of the others against it is judged by what was measured. Ctrl-C keeps what is there; --resume "
     "goes on.\n";
 
-struct Options {
+struct CompareOptions {
   std::vector<std::string> models, data, valid;
   double hold_out = 0.1;
   int64_t bytes = 0;
@@ -66,7 +66,7 @@ void write_file(const std::string& path, const std::string& text) {
 }
 
 // At every piece of news, so that a kill loses little and the page can be watched.
-void keep(const Options& options, const Comparison& comparison) {
+void keep(const CompareOptions& options, const Comparison& comparison) {
   if (!options.folder.empty()) write_file(options.document_path(), comparison_json(comparison).dump() + "\n");
   if (!options.page_path().empty() && has_results(comparison))
     write_file(options.page_path(), comparison_page(comparison));
@@ -78,7 +78,7 @@ struct Texts {
   ComparisonTexts spans() const { return {data, valid}; }
 };
 
-Texts read_texts(const Options& options) {
+Texts read_texts(const CompareOptions& options) {
   Texts texts{read_all(options.data), read_all(options.valid)};
   if (!options.valid.empty()) return texts;
   const auto kept = texts.data.end() - int64_t(double(texts.data.size()) * options.hold_out);
@@ -87,7 +87,7 @@ Texts read_texts(const Options& options) {
   return texts;
 }
 
-ComparisonSettings settings_of(const Options& options, uint64_t seed) {
+ComparisonSettings settings_of(const CompareOptions& options, uint64_t seed) {
   ComparisonSettings settings = options.settings;
   settings.train = !options.speed_only;
   TrainerSettings& training = settings.training = options.training.settings(seed);
@@ -100,7 +100,8 @@ ComparisonSettings settings_of(const Options& options, uint64_t seed) {
 }
 
 // All models are loaded once, so that one that cannot be is known before the first has trained.
-Comparison make_comparison(const Options& options, const ComparisonSettings& settings, const Texts& texts) {
+Comparison make_comparison(const CompareOptions& options, const ComparisonSettings& settings,
+                           const Texts& texts) {
   Comparison comparison{comparison_conditions(settings, texts.spans()), {}, {}};
   if (options.loss > 0) comparison.loss = options.loss;
   const std::vector<std::string> names = comparison_names(options.models);
@@ -114,7 +115,7 @@ Comparison make_comparison(const Options& options, const ComparisonSettings& set
 }
 
 // Throws Error where something would be replaced that nobody has given up.
-void check_nothing_is_lost(const Options& options, const Comparison& comparison) {
+void check_nothing_is_lost(const CompareOptions& options, const Comparison& comparison) {
   const bool begun = std::filesystem::exists(options.document_path());
   if (begun && !options.resume && !options.overwrite) {
     fail("compare: {} already holds a comparison; go on with --resume, or start over with --overwrite",
@@ -139,7 +140,7 @@ void check_nothing_is_lost(const Options& options, const Comparison& comparison)
 
 // Everything that will be written is tried before hours of work; nobody else may write there meanwhile. An
 // earlier comparison is gone on with where that is wanted.
-std::unique_ptr<FileLock> prepare_outputs(const Options& options, Comparison& comparison) {
+std::unique_ptr<FileLock> prepare_outputs(const CompareOptions& options, Comparison& comparison) {
   std::unique_ptr<FileLock> lock;
   if (!options.folder.empty()) {
     check_nothing_is_lost(options, comparison);
@@ -165,7 +166,7 @@ std::string outcome(const ComparedModel& model) {
   return "finished";
 }
 
-void run(const Options& options, const ComparisonSettings& settings, const Texts& texts,
+void run(const CompareOptions& options, const ComparisonSettings& settings, const Texts& texts,
          Comparison& comparison) {
   ProgressLine line(STDERR_FILENO);
   for (ComparedModel& model : comparison.models) {
@@ -191,7 +192,7 @@ void run(const Options& options, const ComparisonSettings& settings, const Texts
   line.finish();
 }
 
-int compare(const Options& options, const Common& common) {
+int compare(const CompareOptions& options, const Common& common) {
   if (options.data.empty() && !options.speed_only)
     fail("compare: --data is missing: what shall the models learn? (or --speed-only)");
   const Texts texts = read_texts(options);
@@ -211,7 +212,7 @@ int compare(const Options& options, const Common& common) {
   return interrupted_exit_code();
 }
 
-void add_comparison_options(CLI::App& app, Options& options) {
+void add_comparison_options(CLI::App& app, CompareOptions& options) {
   app.add_option("models", options.models, "presets, JSON configs or model folders, about equal in size")
       ->required()
       ->type_name("PRESET|CONFIG|DIR...");
@@ -259,8 +260,8 @@ void add_comparison_options(CLI::App& app, Options& options) {
 }  // namespace
 
 Action define_compare(CLI::App& app, const Common& common) {
-  auto options = std::make_shared<Options>();
-  app.footer(kExamples);
+  auto options = std::make_shared<CompareOptions>();
+  app.footer(kCompareExamples);
   add_comparison_options(app, *options);
   add_length_options(app, options->training);
   add_chunk_options(app, options->training);

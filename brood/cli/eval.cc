@@ -25,7 +25,7 @@
 namespace brood::cli {
 namespace {
 
-constexpr const char* kExamples =
+constexpr const char* kEvalExamples =
     "Examples:\n"
     "  brood eval book --data test.txt                   one stream, read from its beginning\n"
     "  brood eval book --data test.txt --live            and learn from it while it is scored (nothing is "
@@ -39,7 +39,7 @@ constexpr const char* kExamples =
     "it\n"
     "                                                    expects after byte t\n";
 
-struct Options {
+struct EvalOptions {
   std::string model;
   std::vector<std::string> data;
   std::string logits;
@@ -50,7 +50,7 @@ struct Options {
   LiveSettings settings;
 };
 
-Score evaluate_live(Model& model, Memory& memory, std::span<const uint8_t> bytes, const Options& options,
+Score evaluate_live(Model& model, Memory& memory, std::span<const uint8_t> bytes, const EvalOptions& options,
                     const LoadedModel& loaded, const std::function<bool()>& stop, Activity& activity,
                     double& network_nats) {
   const auto episodes = episodic_memory(loaded, options.episodic);
@@ -72,7 +72,7 @@ Score evaluate_live(Model& model, Memory& memory, std::span<const uint8_t> bytes
   return {learner.nats(), learner.scored()};
 }
 
-int evaluate(const Options& options, const Common& common) {
+int evaluate(const EvalOptions& options, const Common& common) {
   if (!options.logits.empty()) require_writable(options.logits);
   LoadedModel loaded = load_model(options.model, common.seed);
   Model& model = *loaded.model;
@@ -133,8 +133,8 @@ int evaluate(const Options& options, const Common& common) {
 }  // namespace
 
 Action define_eval(CLI::App& app, const Common& common) {
-  auto options = std::make_shared<Options>();
-  app.footer(kExamples);
+  auto options = std::make_shared<EvalOptions>();
+  app.footer(kEvalExamples);
   app.add_option("model", options->model, "a model folder (or a preset or config, untrained)")
       ->required()
       ->type_name("DIR");

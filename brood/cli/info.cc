@@ -19,7 +19,7 @@
 namespace brood::cli {
 namespace {
 
-constexpr const char* kExamples =
+constexpr const char* kInfoExamples =
     "Examples:\n"
     "  brood info                    the presets\n"
     "  brood info bdh-s              a preset: parameters, state, bytes per token\n"
@@ -28,7 +28,7 @@ constexpr const char* kExamples =
 
 constexpr int64_t kLongStream = int64_t(1) << 40;  // steps after which every cache is full
 
-struct Options {
+struct InfoOptions {
   std::string model;
   bool cpu = false;
   double activity = 0.05;
@@ -62,7 +62,8 @@ void put_stream(const std::string& folder, const LoadedModel& loaded, nlohmann::
                   bytes_text(double(stream->end - saved))));
 }
 
-void describe_model(const Options& options, const Common& common, nlohmann::json& result, std::string& text) {
+void describe_model(const InfoOptions& options, const Common& common, nlohmann::json& result,
+                    std::string& text) {
   LoadedModel loaded = load_model(options.model, common.seed);
   Model& model = *loaded.model;
   const StepCost dense = step_cost(model, Precision::kF32, kLongStream);
@@ -104,7 +105,7 @@ void describe_machine(nlohmann::json& result, std::string& text) {
   put(result, text, "bf16_flops", rounded(bf16), fmt::format("{:.0f} GFLOP/s", bf16 / 1e9));
 }
 
-int info(const Options& options, const Common& common) {
+int info(const InfoOptions& options, const Common& common) {
   nlohmann::json result = nlohmann::json::object();
   std::string text;
   if (!options.model.empty()) describe_model(options, common, result, text);
@@ -123,8 +124,8 @@ int info(const Options& options, const Common& common) {
 }  // namespace
 
 Action define_info(CLI::App& app, const Common& common) {
-  auto options = std::make_shared<Options>();
-  app.footer(kExamples);
+  auto options = std::make_shared<InfoOptions>();
+  app.footer(kInfoExamples);
   app.add_option("model", options->model,
                  "a model folder, a config, or a preset; none: the presets are listed")
       ->type_name("DIR|PRESET");

@@ -13,7 +13,7 @@
 namespace brood::cli {
 namespace {
 
-constexpr const char* kExamples =
+constexpr const char* kLiveExamples =
     "Examples:\n"
     "  brood live --model mamba-s --in book.txt --save book     from nothing; kept in the folder book/\n"
     "  brood live --model book --in more.txt --save book        go on where it stopped\n"
@@ -32,7 +32,7 @@ constexpr const char* kExamples =
 
 Action define_live(CLI::App& app, const Common& common) {
   auto options = std::make_shared<LiveOptions>();
-  app.footer(kExamples);
+  app.footer(kLiveExamples);
   app.add_option("--model", options->start.model, "a preset, a JSON config, or a model folder to go on with")
       ->type_name("PRESET|CONFIG|DIR");
   app.add_option("--in", options->start.in,

@@ -43,7 +43,7 @@ constexpr Verb kVerbs[] = {
     {"info", "what a model is, and what this machine runs it with", define_info},
 };
 
-constexpr const char* kExamples =
+constexpr const char* kMainExamples =
     "Examples:\n"
     "  brood live --model mamba-s --in book.txt --save book     learn a book, byte by byte\n"
     "  brood talk book --prompt 'Once '                         let it write\n"
@@ -113,7 +113,7 @@ int run(int argc, char** argv) {
   program.require_subcommand(1);
   program.get_formatter()->label("SUBCOMMAND", "VERB");
   program.get_formatter()->label("Subcommands", "Verbs");
-  program.footer(kExamples);
+  program.footer(kMainExamples);
   program.get_formatter()->column_width(34);
 
   Common common;

@@ -17,7 +17,7 @@
 namespace brood::cli {
 namespace {
 
-constexpr const char* kExamples =
+constexpr const char* kMergeExamples =
     "Examples:\n"
     "  brood merge french portuguese --save both              side by side: neurons of Dragon Hatchlings,\n"
     "                                                         experts of feeds \"switch\"\n"
@@ -28,14 +28,14 @@ constexpr const char* kExamples =
     "Models that grew from one beginning fit together; strangers do not. What the models remember of their\n"
     "streams is not merged: the new one begins without memory.\n";
 
-struct Options {
+struct MergeOptions {
   std::vector<std::string> models;
   std::vector<double> weights;
   std::string save;
   bool average = false, overwrite = false;
 };
 
-int merge(const Options& options, const Common& common) {
+int merge(const MergeOptions& options, const Common& common) {
   check_save_folder(options.save, "", options.overwrite, "--model " + options.save);
   std::vector<LoadedModel> loaded;
   std::vector<const Model*> models;
@@ -59,8 +59,8 @@ int merge(const Options& options, const Common& common) {
 }  // namespace
 
 Action define_merge(CLI::App& app, const Common& common) {
-  auto options = std::make_shared<Options>();
-  app.footer(kExamples);
+  auto options = std::make_shared<MergeOptions>();
+  app.footer(kMergeExamples);
   app.add_option("models", options->models, "two model folders or more")->required()->type_name("DIR...");
   add_save(app, options->save, "keep the new model in this folder")->required();
   app.add_flag("--average", options->average, "the mean of each number, nothing side by side");

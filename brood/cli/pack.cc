@@ -48,7 +48,7 @@ constexpr const char* kUnpackExamples =
 
 using Clock = std::chrono::steady_clock;
 
-struct Options {
+struct PackOptions {
   std::string in, out, model;
   int64_t megabytes = 64;
   bool overwrite = false;
@@ -57,7 +57,7 @@ struct Options {
 // Where the result goes: standard output as it comes, or a file that appears once it is whole.
 class Target {
  public:
-  Target(const Options& options, const char* doing) : path_(options.out) {
+  Target(const PackOptions& options, const char* doing) : path_(options.out) {
     if (path_ == "-") return;
     if (!options.overwrite && std::filesystem::exists(path_))
       fail("{}: {} is there already; choose another name, or --overwrite it", doing, path_);
@@ -136,7 +136,7 @@ void report(const Packed& done, double seconds, const std::string& sentence, con
               {"peak_memory_bytes", peak_memory_bytes()}});
 }
 
-void refuse_json_amid_bytes(const Options& options, const Common& common, const char* doing) {
+void refuse_json_amid_bytes(const PackOptions& options, const Common& common, const char* doing) {
   if (common.json && options.out == "-")
     fail("{}: --json and the bytes both want standard output; name a file by -o", doing);
 }
@@ -147,7 +147,7 @@ std::optional<PackNetwork> network_to_pack_with(const std::string& model) {
   return PackNetwork::anew(find_preset(model) ? model : load_config(model).dump());
 }
 
-int run_pack(const Options& options, const Common& common) {
+int run_pack(const PackOptions& options, const Common& common) {
   refuse_json_amid_bytes(options, common, "pack");
   ByteStream stream = ByteStream::open(options.in);
   Target target(options, "pack");
@@ -168,7 +168,7 @@ int run_pack(const Options& options, const Common& common) {
   return 0;
 }
 
-std::optional<PackNetwork> network_to_unpack_with(const PackModel& model, const Options& options) {
+std::optional<PackNetwork> network_to_unpack_with(const PackModel& model, const PackOptions& options) {
   if (model.network.empty()) return std::nullopt;
   const bool trained = model.network == kTrainedNetwork;
   if (trained && options.model.empty())
@@ -178,7 +178,7 @@ std::optional<PackNetwork> network_to_unpack_with(const PackModel& model, const 
   return network;
 }
 
-int run_unpack(const Options& options, const Common& common) {
+int run_unpack(const PackOptions& options, const Common& common) {
   refuse_json_amid_bytes(options, common, "unpack");
   ByteStream stream = ByteStream::open(options.in);
   Unpacker unpacker(reader(stream));
@@ -194,7 +194,7 @@ int run_unpack(const Options& options, const Common& common) {
   return 0;
 }
 
-void add_files(CLI::App& app, Options& options, const char* in) {
+void add_files(CLI::App& app, PackOptions& options, const char* in) {
   app.add_option("file", options.in, in)->required()->type_name("FILE|-");
   app.add_option("-o,--out", options.out, "where to; - for standard output")->required()->type_name("OUT|-");
   app.add_flag("--overwrite", options.overwrite, "replace OUT when it is there");
@@ -203,7 +203,7 @@ void add_files(CLI::App& app, Options& options, const char* in) {
 }  // namespace
 
 Action define_pack(CLI::App& app, const Common& common) {
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<PackOptions>();
   options->model = "mamba-xs";
   app.footer(kPackExamples);
   add_files(app, *options, "what to pack; - for standard input");
@@ -219,7 +219,7 @@ Action define_pack(CLI::App& app, const Common& common) {
 }
 
 Action define_unpack(CLI::App& app, const Common& common) {
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<PackOptions>();
   app.footer(kUnpackExamples);
   add_files(app, *options, "what was packed; - for standard input");
   app.add_option("--model", options->model, "the trained model that it was packed with")->type_name("DIR");

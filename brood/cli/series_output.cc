@@ -13,7 +13,7 @@
 namespace brood::cli {
 namespace {
 
-constexpr size_t kBlock = size_t(1) << 16;
+constexpr size_t kOutputBlock = size_t(1) << 16;
 constexpr size_t kMostPoints = 4000, kMostAlarms = 4000;  // of one chart
 
 void add_number(std::string& text, double x, const char* missing) {
@@ -82,7 +82,7 @@ void SeriesRows::add(const TableRow& row, std::span<const SeriesReport> reports)
     add_json(row, reports);
   else
     add_csv(row, reports);
-  if (file_.text().size() > kBlock) file_.flush();
+  if (file_.text().size() > kOutputBlock) file_.flush();
 }
 
 void SeriesRows::add_csv(const TableRow& row, std::span<const SeriesReport> reports) {
@@ -152,7 +152,7 @@ void ClassRows::add(const TableRow& row, const ClassLearner& learner) {
     add_number(text, probability, "");
   }
   text += '\n';
-  if (text.size() > kBlock) file_.flush();
+  if (text.size() > kOutputBlock) file_.flush();
 }
 
 RejectedRows::RejectedRows(const std::string& path) {
@@ -170,7 +170,7 @@ void RejectedRows::add(const RejectedRow& row) {
   text += ',';
   add_field(text, row.text);
   text += '\n';
-  if (text.size() > kBlock) file_->flush();
+  if (text.size() > kOutputBlock) file_->flush();
 }
 
 void RejectedRows::flush() {

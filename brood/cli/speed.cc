@@ -21,7 +21,7 @@ namespace {
 
 using What = SpeedSettings::What;
 
-constexpr const char* kExamples =
+constexpr const char* kSpeedExamples =
     "Examples:\n"
     "  brood speed --model mamba-130m --precision bf16                    decoding, beside memory bandwidth\n"
     "  brood speed --model mamba-130m --what prefill --threads 1          reading 512 bytes, beside FLOP/s\n"
@@ -37,14 +37,14 @@ const std::map<std::string, What> kWhats{
     {"decode", What::kDecode}, {"prefill", What::kPrefill}, {"train", What::kTrain}, {"live", What::kLive}};
 const std::map<std::string, Precision> kPrecisions{{"f32", Precision::kF32}, {"bf16", Precision::kBf16}};
 
-struct Options {
+struct SpeedOptions {
   std::string model, what = "decode", precision = "f32";
   double activity = 0;
   bool dense = false;
   SpeedSettings settings;
 };
 
-int speed(const Options& options, const Common& common) {
+int speed(const SpeedOptions& options, const Common& common) {
   LoadedModel loaded = load_model(options.model, common.seed);
   if (options.activity > 0 || options.dense) {
     loaded.model = with_activity(*loaded.model, options.activity, options.dense);
@@ -86,9 +86,9 @@ int speed(const Options& options, const Common& common) {
 }  // namespace
 
 Action define_speed(CLI::App& app, const Common& common) {
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<SpeedOptions>();
   SpeedSettings& settings = options->settings;
-  app.footer(kExamples);
+  app.footer(kSpeedExamples);
   app.add_option("--model", options->model, "a preset, a JSON config, or a model folder")
       ->required()
       ->type_name("PRESET|CONFIG|DIR");

@@ -23,7 +23,7 @@ constexpr const char* kAbout =
     "the\n"
     "spring does; its eigenvalue and its gain then say what m, c and k are.\n";
 
-struct Options {
+struct SpringOptions {
   Spring spring;
   SpringExperiment experiment;
   SpringLearning learning;
@@ -31,7 +31,7 @@ struct Options {
 
 double error_of(double found, double right) { return std::abs(found / right - 1); }
 
-int run(const Options& options, const Common& common) {
+int run(const SpringOptions& options, const Common& common) {
   SpringExperiment experiment = options.experiment;
   experiment.seed = common.seed;
   const SpringRecordings recordings = record_spring(options.spring, experiment);
@@ -72,7 +72,7 @@ int run(const Options& options, const Common& common) {
 }  // namespace
 
 Action define_spring(CLI::App& app, const Common& common) {
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<SpringOptions>();
   app.footer(kAbout);
   const auto number = [&app](const char* name, double& value, const char* purpose) {
     app.add_option(name, value, purpose)->capture_default_str()->check(real(0, 1e12))->type_name("X");

@@ -26,7 +26,7 @@
 namespace brood::cli {
 namespace {
 
-constexpr const char* kExamples =
+constexpr const char* kStateExamples =
     "Examples:\n"
     "  brood state save book --data play.txt -o play.state    read a text once, keep what is remembered of "
     "it\n"
@@ -40,17 +40,17 @@ constexpr const char* kExamples =
     "  brood state size mamba-130m                            bytes of a memory, beside a Transformer's\n"
     "  brood state save --help                                every option, part by part\n";
 
-struct Options {
+struct StateOptions {
   std::string model, file, other, output;
   std::vector<std::string> data;
   MemoryOptions memory;
   int64_t stream = 0, streams = 1;
 };
 
-void add_file(CLI::App& app, Options& options) {
+void add_file(CLI::App& app, StateOptions& options) {
   app.add_option("file", options.file, "of brood state save")->required()->type_name("FILE");
 }
-void add_output(CLI::App& app, Options& options) {
+void add_output(CLI::App& app, StateOptions& options) {
   app.add_option("-o,--output", options.output, "the file to be made")->required()->type_name("FILE");
 }
 
@@ -75,7 +75,7 @@ void report(const KeptState& kept, const std::string& path, const Common& common
 
 // ---- save ------------------------------------------------------------------------------------------------
 
-int save(const Options& options, const Common& common) {
+int save(const StateOptions& options, const Common& common) {
   require_writable(options.output);
   LoadedModel loaded = load_model(options.model, common.seed);
   Model& model = *loaded.model;
@@ -108,7 +108,7 @@ int save(const Options& options, const Common& common) {
   return 0;
 }
 
-Action define_save(CLI::App& app, std::shared_ptr<Options> options, const Common& common) {
+Action define_save(CLI::App& app, std::shared_ptr<StateOptions> options, const Common& common) {
   app.footer(
       "Examples:\n"
       "  brood state save book --data play.txt -o play.state\n"
@@ -140,7 +140,7 @@ void require_ours(const std::string& folder, const LoadedModel& loaded) {
          fmt::format(kMend, folder));
 }
 
-int load(const Options& options, const Common& common) {
+int load(const StateOptions& options, const Common& common) {
   if (!std::filesystem::is_directory(options.model))
     fail("state load: {} is no model folder; --state of talk, eval and live takes the file itself",
          options.model);
@@ -164,7 +164,7 @@ int load(const Options& options, const Common& common) {
   return 0;
 }
 
-Action define_load(CLI::App& app, std::shared_ptr<Options> options, const Common& common) {
+Action define_load(CLI::App& app, std::shared_ptr<StateOptions> options, const Common& common) {
   app.footer(
       "Examples:\n"
       "  brood state load book play.state      talk and live now go on from there\n");
@@ -177,7 +177,7 @@ Action define_load(CLI::App& app, std::shared_ptr<Options> options, const Common
 
 // ---- fork ------------------------------------------------------------------------------------------------
 
-int fork(const Options& options, const Common& common) {
+int fork(const StateOptions& options, const Common& common) {
   require_writable(options.output);
   KeptState kept = read_kept_state(options.file);
   if (options.stream >= kept.state.streams)
@@ -190,7 +190,7 @@ int fork(const Options& options, const Common& common) {
   return 0;
 }
 
-Action define_fork(CLI::App& app, std::shared_ptr<Options> options, const Common& common) {
+Action define_fork(CLI::App& app, std::shared_ptr<StateOptions> options, const Common& common) {
   app.footer(
       "Examples:\n"
       "  brood state fork play.state --streams 8 -o 8.state     eight that begin alike\n"
@@ -210,7 +210,7 @@ Action define_fork(CLI::App& app, std::shared_ptr<Options> options, const Common
 
 // ---- diff ------------------------------------------------------------------------------------------------
 
-int diff(const Options& options, const Common& common) {
+int diff(const StateOptions& options, const Common& common) {
   const KeptState a = read_kept_state(options.file), b = read_kept_state(options.other);
   nlohmann::json rows = nlohmann::json::array();
   std::string text =
@@ -238,7 +238,7 @@ int diff(const Options& options, const Common& common) {
   return 0;
 }
 
-Action define_diff(CLI::App& app, std::shared_ptr<Options> options, const Common& common) {
+Action define_diff(CLI::App& app, std::shared_ptr<StateOptions> options, const Common& common) {
   app.footer(
       "Examples:\n"
       "  brood state diff before.state after.state     norms, cosine, and the share of numbers that "
@@ -255,7 +255,7 @@ struct Cache {
   int64_t width;
 };
 
-int size(const Options& options, const Common& common) {
+int size(const StateOptions& options, const Common& common) {
   const LoadedModel loaded = load_model(options.model, common.seed);
   const Model& model = *loaded.model;
   const int64_t d_model = model.frame().d_model, n_layer = model.frame().n_layer;
@@ -296,7 +296,7 @@ int size(const Options& options, const Common& common) {
   return 0;
 }
 
-Action define_size(CLI::App& app, std::shared_ptr<Options> options, const Common& common) {
+Action define_size(CLI::App& app, std::shared_ptr<StateOptions> options, const Common& common) {
   app.footer(
       "Examples:\n"
       "  brood state size rwkv.json       bytes by layer and tensor, beside a Transformer's cache\n"
@@ -309,7 +309,7 @@ Action define_size(CLI::App& app, std::shared_ptr<Options> options, const Common
 
 struct Part {
   const char *name, *purpose;
-  Action (*define)(CLI::App&, std::shared_ptr<Options>, const Common&);
+  Action (*define)(CLI::App&, std::shared_ptr<StateOptions>, const Common&);
 };
 constexpr Part kParts[] = {
     {"save", "keep what a model remembers, of a text or of its own stream", define_save},
@@ -322,8 +322,8 @@ constexpr Part kParts[] = {
 }  // namespace
 
 Action define_state(CLI::App& app, const Common& common) {
-  auto options = std::make_shared<Options>();
-  app.footer(kExamples);
+  auto options = std::make_shared<StateOptions>();
+  app.footer(kStateExamples);
   app.require_subcommand(1);
   std::vector<std::pair<const CLI::App*, Action>> actions;
   for (const Part& part : kParts) {

@@ -31,7 +31,7 @@ namespace {
 
 constexpr int32_t kBeginning = '\n';  // what a stream without a past starts after
 
-constexpr const char* kExamples =
+constexpr const char* kTalkExamples =
     "Examples:\n"
     "  brood talk book --prompt 'To be ' -n 200             goes on from the prompt\n"
     "  brood talk book --prompt 'To be ' --temperature 0    the most likely byte each time\n"
@@ -47,7 +47,7 @@ int64_t turns_kept(const Model& model) {
   return std::clamp<int64_t>(kBytes / std::max<int64_t>(1, model.state_bytes_per_stream()), 1, kMost);
 }
 
-struct Options {
+struct TalkOptions {
   std::string model;
   std::optional<std::string> prompt;
   int64_t n = 300;
@@ -58,7 +58,7 @@ struct Options {
 
 class Speaker {
  public:
-  Speaker(const Options& options, const Common& common)
+  Speaker(const TalkOptions& options, const Common& common)
       : options_(options),
         loaded_(load_model(options.model, common.seed)),
         random_(common.seed),
@@ -144,7 +144,7 @@ class Speaker {
     return logits;
   }
 
-  const Options& options_;
+  const TalkOptions& options_;
   LoadedModel loaded_;
   Random random_;
   State state_;
@@ -179,7 +179,7 @@ bool command(Speaker& speaker, const std::string& line) {
   return true;
 }
 
-void converse(Speaker& speaker, const Options& options) {
+void converse(Speaker& speaker, const TalkOptions& options) {
   say("talk: write a line and it goes on from there; /undo takes back a turn, Ctrl-D ends");
   std::string line;
   while (!interrupted()) {
@@ -200,7 +200,7 @@ std::string piped_prompt() {
   return {bytes.begin(), bytes.end()};
 }
 
-int talk(const Options& options, const Common& common) {
+int talk(const TalkOptions& options, const Common& common) {
   Speaker speaker(options, common);
   if (!options.prompt && isatty(STDIN_FILENO)) {
     converse(speaker, options);
@@ -229,8 +229,8 @@ int talk(const Options& options, const Common& common) {
 }  // namespace
 
 Action define_talk(CLI::App& app, const Common& common) {
-  auto options = std::make_shared<Options>();
-  app.footer(kExamples);
+  auto options = std::make_shared<TalkOptions>();
+  app.footer(kTalkExamples);
   app.add_option("model", options->model, "a model folder")->required()->type_name("DIR");
   app.add_option("--prompt", options->prompt, "what to go on from")->type_name("TEXT");
   app.add_option("-n", options->n, "bytes to write")

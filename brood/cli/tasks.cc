@@ -28,7 +28,7 @@
 namespace brood::cli {
 namespace {
 
-constexpr const char* kExamples =
+constexpr const char* kTasksExamples =
     "Examples:\n"
     "  brood tasks mqar --mixer mamba                     two layers of a mixer learn a task, and are "
     "tested\n"
@@ -44,7 +44,7 @@ constexpr int64_t kCheckEvery = 100;     // steps, when --until says that there 
 constexpr const char* kDefaultMixer = "mamba";
 constexpr int64_t kDefaultWidth = 64, kDefaultLayers = 2;
 
-struct Options {
+struct TasksOptions {
   const Task* task = nullptr;
   std::string model, with;
   std::optional<std::string> mixer;
@@ -55,7 +55,7 @@ struct Options {
   TrainingOptions training;
 };
 
-nlohmann::json changes(const Options& options) {
+nlohmann::json changes(const TasksOptions& options) {
   if (options.with.empty()) return nlohmann::json::object();
   nlohmann::json changes = parse_json(options.with, "--with");
   if (!changes.is_object()) fail("--with: a JSON object is wanted, such as {{\"d_state\": 32}}");
@@ -63,7 +63,7 @@ nlohmann::json changes(const Options& options) {
 }
 
 // The model's configuration, with what the command line and the task say about it.
-nlohmann::json configuration(const Options& options) {
+nlohmann::json configuration(const TasksOptions& options) {
   nlohmann::json config;
   if (options.model.empty()) {
     config = {{"architecture", "stack"},
@@ -78,7 +78,7 @@ nlohmann::json configuration(const Options& options) {
   return config;
 }
 
-LoadedModel make_or_load(const Options& options, const std::string& folder, uint64_t seed) {
+LoadedModel make_or_load(const TasksOptions& options, const std::string& folder, uint64_t seed) {
   if (!folder.empty()) return load_model(folder, seed);
   LoadedModel made;
   made.model = std::make_unique<Model>(configuration(options), seed);
@@ -91,7 +91,7 @@ bool is_folder(const std::string& model) {
 }
 
 // The folder to begin with; empty when the model is made anew.
-std::string start_folder(const Options& options) {
+std::string start_folder(const TasksOptions& options) {
   const bool from_model = is_folder(options.model);
   if (from_model && !options.with.empty())
     fail("--with: the model in {} is as it is; name a configuration", options.model);
@@ -127,7 +127,7 @@ nlohmann::json kept_value(const nlohmann::json& kept, const std::string& key) {
 }
 
 // What a model that is resumed has must be what the command line says of it, as far as it says anything.
-void check_resumed(const Options& options, const nlohmann::json& kept) {
+void check_resumed(const TasksOptions& options, const nlohmann::json& kept) {
   nlohmann::json said = nlohmann::json::object();
   if (is_folder(options.model)) {
     said = load_model(options.model).model->config();
@@ -152,7 +152,7 @@ void check_resumed(const Options& options, const nlohmann::json& kept) {
 std::string percent(double share) { return fmt::format("{:.2f} %", 100 * share); }
 
 // Trains, scoring now and then. True when it ended before its time because the task was solved.
-bool learn(Model& model, Trainer& trainer, const Options& options, ProgressLine& line) {
+bool learn(Model& model, Trainer& trainer, const TasksOptions& options, ProgressLine& line) {
   bool solved = false;
   const int64_t check_every = options.check_every.value_or(options.until > 0 ? kCheckEvery : 0);
   const auto check = [&] {
@@ -165,19 +165,20 @@ bool learn(Model& model, Trainer& trainer, const Options& options, ProgressLine&
                           percent(accuracy), test.length, trainer.loss()));
     solved = options.until > 0 && accuracy >= options.until;
   };
-  trainer.run({}, {.stop = [&] { return solved || interrupted(); },
-                   .stepped =
-                       [&] {
-                         if (check_every > 0 && trainer.steps() % check_every == 0) check();
-                         if (line.due()) {
-                           line.show(progress_text(trainer, fmt::format("{:.4f} nats", trainer.loss())));
-                         }
-                       },
-                   .validated = {}});
+  trainer.run({},
+              {.stop = [&] { return solved || interrupted(); },
+               .stepped =
+                   [&] {
+                     if (check_every > 0 && trainer.steps() % check_every == 0) check();
+                     if (line.due()) {
+                       line.show(training_progress_text(trainer, fmt::format("{:.4f} nats", trainer.loss())));
+                     }
+                   },
+               .validated = {}});
   return solved;
 }
 
-std::vector<TaskScore> score_all(Model& model, const Options& options, ProgressLine& line) {
+std::vector<TaskScore> score_all(Model& model, const TasksOptions& options, ProgressLine& line) {
   std::vector<TaskScore> scores;
   for (const int64_t length : options.test_lengths) {
     TaskTest test = options.test;
@@ -195,7 +196,7 @@ std::vector<TaskScore> score_all(Model& model, const Options& options, ProgressL
   return scores;
 }
 
-nlohmann::json result(const Options& options, const Model& model, const Trainer& trainer, bool solved,
+nlohmann::json result(const TasksOptions& options, const Model& model, const Trainer& trainer, bool solved,
                       const std::vector<TaskScore>& scores) {
   nlohmann::json list = nlohmann::json::array();
   for (const TaskScore& score : scores) {
@@ -216,7 +217,7 @@ nlohmann::json result(const Options& options, const Model& model, const Trainer&
           {"scores", list}};
 }
 
-int run(const Options& options, const Common& common) {
+int run(const TasksOptions& options, const Common& common) {
   for (const int64_t length : options.test_lengths) check_task_length(*options.task, length);
   const std::string& folder = options.training.trainer.directory;
   const std::string from = start_folder(options);
@@ -248,7 +249,7 @@ int run(const Options& options, const Common& common) {
   return interrupted() ? interrupted_exit_code() : 0;
 }
 
-void add_model_options(CLI::App& app, Options& options) {
+void add_model_options(CLI::App& app, TasksOptions& options) {
   auto* model =
       app.add_option("--model", options.model,
                      "a preset, a JSON config, or a model folder; its vocabulary becomes the task's "
@@ -272,7 +273,7 @@ void add_model_options(CLI::App& app, Options& options) {
       ->type_name("JSON");
 }
 
-void add_test_options(CLI::App& app, Options& options) {
+void add_test_options(CLI::App& app, TasksOptions& options) {
   app.add_option("--length", options.training.trainer.context, "steps of a sequence in training")
       ->capture_default_str()
       ->check(whole(1, 1 << 24))
@@ -296,7 +297,7 @@ void add_test_options(CLI::App& app, Options& options) {
 }
 
 Action define_task(CLI::App& app, const Task& task, const Common& common) {
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<TasksOptions>();
   options->task = &task;
   options->test_lengths = task.test_lengths;
   TrainingOptions& training = options->training;
@@ -318,7 +319,7 @@ Action define_task(CLI::App& app, const Task& task, const Common& common) {
 }  // namespace
 
 Action define_tasks(CLI::App& app, const Common& common) {
-  app.footer(kExamples);
+  app.footer(kTasksExamples);
   app.require_subcommand(0, 1);
   auto formatter = std::make_shared<CLI::Formatter>();
   formatter->label("SUBCOMMAND", "TASK");

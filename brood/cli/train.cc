@@ -22,7 +22,7 @@
 namespace brood::cli {
 namespace {
 
-constexpr const char* kExamples =
+constexpr const char* kTrainExamples =
     "Examples:\n"
     "  brood train --model bdh-s --data shakespeare.txt --hold-out 0.1 --steps 1200 --save bdh\n"
     "  brood train --model mamba-1m --data a.txt b.txt --valid c.txt --minutes 15 --carry --save mamba\n"
@@ -30,7 +30,7 @@ constexpr const char* kExamples =
     "  brood eval bdh --data other.txt                  what the result is worth\n"
     "Ctrl-C ends the training early: what was learnt is saved.\n";
 
-struct Options {
+struct TrainOptions {
   std::string model;
   std::vector<std::string> data, valid;
   double hold_out = 0;
@@ -41,7 +41,7 @@ std::string loss_text(double nats) {
   return fmt::format("{:.3f} nats ({:.3f} bits per byte)", nats, nats / std::numbers::ln2);
 }
 
-void report(const Trainer& trainer, const Model& model, const Score& score, const Options& options,
+void report(const Trainer& trainer, const Model& model, const Score& score, const TrainOptions& options,
             const Common& common) {
   const bool validated = score.scored > 0;
   say(fmt::format(
@@ -61,7 +61,7 @@ void report(const Trainer& trainer, const Model& model, const Score& score, cons
               {"parameters", model.parameter_count()}});
 }
 
-int train(const Options& options, const Common& common) {
+int train(const TrainOptions& options, const Common& common) {
   std::vector<uint8_t> data = read_all(options.data);
   std::vector<uint8_t> valid = read_all(options.valid);
   if (options.hold_out > 0) {
@@ -84,7 +84,8 @@ int train(const Options& options, const Common& common) {
       trainer.run(valid, {.stop = interrupted,
                           .stepped =
                               [&] {
-                                if (line.due()) line.show(progress_text(trainer, loss_text(trainer.loss())));
+                                if (line.due())
+                                  line.show(training_progress_text(trainer, loss_text(trainer.loss())));
                               },
                           .validated =
                               [&](const Score& s) {
@@ -96,7 +97,7 @@ int train(const Options& options, const Common& common) {
   return interrupted() ? interrupted_exit_code() : 0;
 }
 
-void add_data_options(CLI::App& app, Options& options) {
+void add_data_options(CLI::App& app, TrainOptions& options) {
   app.add_option("--model", options.model, "a preset, a JSON config, or a model folder to start from")
       ->required()
       ->type_name("PRESET|CONFIG|DIR");
@@ -119,8 +120,8 @@ void add_data_options(CLI::App& app, Options& options) {
 }  // namespace
 
 Action define_train(CLI::App& app, const Common& common) {
-  auto options = std::make_shared<Options>();
-  app.footer(kExamples);
+  auto options = std::make_shared<TrainOptions>();
+  app.footer(kTrainExamples);
   add_data_options(app, *options);
   add_length_options(app, options->training);
   add_chunk_options(app, options->training);

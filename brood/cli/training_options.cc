@@ -12,7 +12,8 @@
 namespace brood::cli {
 namespace {
 
-const std::map<std::string, Precision> kPrecisions{{"f32", Precision::kF32}, {"bf16", Precision::kBf16}};
+const std::map<std::string, Precision> kTrainingPrecisions{{"f32", Precision::kF32},
+                                                           {"bf16", Precision::kBf16}};
 const std::map<std::string, Schedule::Shape> kShapes{{"cosine", Schedule::Shape::kCosine},
                                                      {"linear", Schedule::Shape::kLinear},
                                                      {"constant", Schedule::Shape::kConstant}};
@@ -22,7 +23,7 @@ const std::map<std::string, Schedule::Shape> kShapes{{"cosine", Schedule::Shape:
 TrainerSettings TrainingOptions::settings(uint64_t seed) const {
   TrainerSettings result = trainer;
   result.seed = seed;
-  result.precision = kPrecisions.at(precision);
+  result.precision = kTrainingPrecisions.at(precision);
   result.schedule.shape = kShapes.at(decay);
   result.seconds = 60 * minutes;
   result.schedule.total = steps;
@@ -45,7 +46,7 @@ void add_length_options(CLI::App& app, TrainingOptions& options) {
       ->type_name("B");
   app.add_option("--precision", options.precision, "of the products; the weights stay f32")
       ->capture_default_str()
-      ->check(CLI::IsMember(kPrecisions))
+      ->check(CLI::IsMember(kTrainingPrecisions))
       ->type_name("PRECISION");
 }
 
@@ -97,7 +98,7 @@ void add_save_options(CLI::App& app, TrainingOptions& options) {
       ->excludes(resume);
 }
 
-std::string progress_text(const Trainer& trainer, const std::string& loss) {
+std::string training_progress_text(const Trainer& trainer, const std::string& loss) {
   return fmt::format("step {} of {}{}, loss {}, {:.0f} tokens/s, {} left", trainer.steps(),
                      trainer.settings().seconds > 0 ? "about " : "", trainer.planned_steps(), loss,
                      trainer.tokens_per_second(), duration_text(trainer.seconds_left()));

@@ -30,6 +30,6 @@ void add_optimiser_options(CLI::App& app, TrainingOptions& options);
 void add_save_options(CLI::App& app, TrainingOptions& options);
 
 // "step 300 of 1000, loss ..., 51200 tokens/s, 12 s left"
-std::string progress_text(const Trainer& trainer, const std::string& loss);
+std::string training_progress_text(const Trainer& trainer, const std::string& loss);
 
 }  // namespace brood::cli
