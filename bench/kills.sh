@@ -31,7 +31,7 @@ echo "killed $killed times: $(cat "$folder/killed.json")"
 plain() { sed -e 's/"save":"[0-9a-f]*"//; s/\\"name\\":\\"[0-9a-f]*\\"//' "$folder/$1" | cksum; }
 figures() { sed -e 's/"\(seconds\|bytes_per_second\|peak_memory_bytes\)":[^,}]*//g' "$folder/$1.json"; }
 verdict=equal
-for file in config.json model.safetensors state.safetensors optimizer.safetensors; do
+for file in config.json model.safetensors state.safetensors optimizer.safetensors memory.safetensors; do
   [ "$(plain "undisturbed/$file")" = "$(plain "killed/$file")" ] || verdict="DIFFERENT in $file"
 done
 [ "$(figures undisturbed)" = "$(figures killed)" ] || verdict="DIFFERENT in what is reported"

@@ -42,10 +42,6 @@ bool take_up(const LiveStart& start, uint64_t seed, LiveBeginning& begin) {
   return true;
 }
 
-}  // namespace
-
-namespace {
-
 LiveBeginning begin_network(const LiveStart& start, uint64_t seed) {
   LiveBeginning begin;
   begin.loaded = load_model(start.model, seed);
@@ -76,6 +72,13 @@ LiveBeginning begin_network(const LiveStart& start, uint64_t seed) {
 LiveBeginning begin_live(const LiveStart& start, uint64_t seed) {
   LiveBeginning begin = begin_network(start, seed);
   begin.episodes = episodic_memory(begin.loaded, start.episodic);
+  // A save is all that the run holds: a memory that took no part would be gone.
+  std::error_code absent;
+  if (!begin.episodes && begin.loaded.memory && std::filesystem::equivalent(start.save, start.model, absent))
+    fail(
+        "--memory 0: {} holds a memory of its stream, which a save without it would remove; leave --memory "
+        "away, save to another folder, or remove {} first",
+        start.save, begin.loaded.memory->name());
   return begin;
 }
 

@@ -52,6 +52,8 @@ TEST_F(MemoryVerbs, WhatWasSeenOnceIsSaid) {
   const auto alone = run({"eval", model, "--data", text_, "--live", "--memory", "0", "--json"}).json();
   EXPECT_EQ(alone["bits_per_byte"], known["network_bits_per_byte"]);
   expect_refused(live(model, {"--model", model, "--memory", "2"}), "--memory 2");
+  expect_refused(live(model, {"--model", model, "--memory", "0"}), "--memory 0");
+  EXPECT_TRUE(std::filesystem::exists(std::filesystem::path(model) / "memory.safetensors"));
   EXPECT_EQ(live(model, {"--model", model}).code, 0);
 }
 
