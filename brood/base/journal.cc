@@ -4,6 +4,7 @@
 #include <charconv>
 #include <cstring>
 #include <deque>
+#include <exception>
 #include <mutex>
 #include <utility>
 #include <vector>
@@ -160,7 +161,8 @@ struct Journal::Impl {
   int64_t number = 0, written = 0;  // of the open segment, and its bytes
 
   std::mutex one_sync;
-  Background syncing;  // the last member: it ends before what it uses
+  std::exception_ptr failed;  // what the first sync that failed threw
+  Background syncing;         // the last member: it ends before what it uses
 
   void open(int64_t next_number) {
     const std::string path = directory + "/" + name_of(next_number);
@@ -195,6 +197,16 @@ struct Journal::Impl {
 
   void sync() {
     const std::lock_guard alone(one_sync);
+    if (failed) std::rethrow_exception(failed);
+    try {
+      sync_files();
+    } catch (...) {
+      failed = std::current_exception();
+      throw;
+    }
+  }
+
+  void sync_files() {
     std::vector<std::shared_ptr<WritableFile>> full;
     std::shared_ptr<WritableFile> open;
     bool names = false;
@@ -213,14 +225,18 @@ struct Journal::Impl {
   }
 };
 
+std::unique_ptr<FileLock> lock_journal(const std::string& directory, FileSystem& files) {
+  auto lock = files.lock(directory, true, 0);
+  if (!lock) fail("writing to {}: another process is doing so; end it, or choose another folder", directory);
+  return lock;
+}
+
 Journal::Journal(const std::string& directory, uint64_t stream, int64_t position, double sync_seconds,
-                 FileSystem& files)
+                 FileSystem& files, std::unique_ptr<FileLock> lock)
     : impl_(std::make_unique<Impl>(directory, stream, position, sync_seconds, files)) {
   Impl& j = *impl_;
   files.make_directory(directory);
-  j.alone = files.lock(directory, true, 0);
-  if (!j.alone)
-    fail("writing to {}: another process is doing so; end it, or choose another folder", directory);
+  j.alone = lock ? std::move(lock) : lock_journal(directory, files);
   auto found = segments_of(directory, files);
   const auto removed = [&](const std::pair<int64_t, std::string>& segment) {
     const int64_t begin = begin_of(segment.second, stream, files);

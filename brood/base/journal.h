@@ -54,19 +54,23 @@ int64_t read_journal(const std::string& directory, uint64_t stream,
                      const std::function<bool(const JournalRecord&)>& visit,
                      FileSystem& files = FileSystem::real());
 
+// Keeps others from writing there; to be had before what is there is looked at. Throws Error while another process writes.
+std::unique_ptr<FileLock> lock_journal(const std::string& directory, FileSystem& files = FileSystem::real());
+
 // Writes one. append(), note() and position() belong to one thread; sync() and forget_before() to any. Throws Error.
 class Journal {
  public:
-  // Goes on at `position`. What the folder holds of that stream beyond it, and all of other streams, is removed. Throws
-  // Error also while another process writes there.
+  // Goes on at `position`, the end of a record. Segments that begin beyond it, and all of other streams, are removed.
+  // lock: of the folder; null: it is taken now.
   Journal(const std::string& directory, uint64_t stream, int64_t position, double sync_seconds,
-          FileSystem& files = FileSystem::real());
+          FileSystem& files = FileSystem::real(), std::unique_ptr<FileLock> lock = nullptr);
   ~Journal();
 
   // Any number of bytes. Neither waits for the disk nor allocates, except where a segment ends.
   void append(std::span<const uint8_t> bytes);
   void note(std::string_view text);
-  // After it all that was appended before is on the disk.
+  // After it all that was appended before is on the disk. Once it threw it always throws: what the disk lost then is not
+  // known.
   void sync();
   // Removes the segments that hold only what came before.
   void forget_before(int64_t position);

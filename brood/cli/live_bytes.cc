@@ -126,7 +126,8 @@ class Run {
 
   void open_folder(OpenedSource& opened) {
     if (begun_.stream) {
-      folder_.emplace(options_.start.save, with_rejects_of_save(), options_.sync_every);
+      folder_.emplace(options_.start.save, with_rejects_of_save(), options_.sync_every,
+                      std::move(begun_.alone));
       if (begun_.stream->damage > 0)
         say(fmt::format("live: {} at the end of the journal in {} are damaged and left out",
                         bytes_text(double(begun_.stream->damage)), options_.start.save));
@@ -136,7 +137,7 @@ class Run {
     stream_name_ = new_stream_name();
     source_ = opened.source;
     opened.goes_on = true;  // the save says where it begins
-    folder_.emplace(options_.start.save, stream_now(), options_.sync_every);
+    folder_.emplace(options_.start.save, stream_now(), options_.sync_every, std::move(begun_.alone));
     folder_->append(std::vector<uint8_t>(waiting_.begin(), waiting_.end()));
     guard_.keep();
     save_and_wait();
@@ -253,9 +254,18 @@ class Run {
 
   void save_when_due() {
     if (folder_->saving()) return;
-    folder_->check();
-    guard_.let_go();
+    end_save();
     if (since(saved_) >= options_.save_every && guard_.latest().taken != saved_at_) save();
+  }
+  // A save that failed is tried again: the journal has what came since.
+  void end_save() {
+    try {
+      folder_->check();
+    } catch (const Error& error) {
+      say(fmt::format("live: {}; it will be tried again", error.what()));
+      saved_at_ = -1;
+    }
+    guard_.let_go();
   }
   void save() {
     const GuardedLearner::Copy& copy = guard_.hold();
@@ -266,8 +276,7 @@ class Run {
   }
   void save_and_wait() {
     folder_->wait();
-    folder_->check();
-    guard_.let_go();
+    end_save();
     save();
     folder_->wait();
     folder_->check();

@@ -44,6 +44,7 @@ bool take_up(const LiveStart& start, uint64_t seed, LiveBeginning& begin) {
 
 LiveBeginning begin_network(const LiveStart& start, uint64_t seed) {
   LiveBeginning begin;
+  if (!start.save.empty()) begin.alone = lock_stream(start.save);
   begin.loaded = load_model(start.model, seed);
   require_bytes(*begin.loaded.model, start.model);
   const bool given = !start.memory.file.empty();

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
@@ -22,6 +23,7 @@ struct LiveStart {
 };
 
 struct LiveBeginning {
+  std::unique_ptr<FileLock> alone;  // nobody else goes on with what --save holds; may be null
   LoadedModel loaded;
   Memory memory;                             // what the model remembers
   std::unique_ptr<EpisodicMemory> episodes;  // what it saw once; may be null

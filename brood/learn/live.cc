@@ -204,6 +204,9 @@ LiveLearner::Impl::Cost LiveLearner::Impl::pass() {
                     {.training = settings.learning, .seed = uint64_t(updates), .activity = &activity});
   Var loss = cross_entropy(tape, logits, targets);
   const double alone = total_nats(loss);
+  if (!settings.learning && !std::isfinite(alone))
+    throw Diverged(
+        "live: the cost is not a number any more, though nothing was learnt: weights or state are spoilt");
   double cost = alone;
   if (episodes && std::isfinite(alone)) {
     const size_t width = size_t(model.frame().vocab_size);

@@ -175,12 +175,16 @@ std::vector<int32_t> journal_tokens(const std::string& directory, uint64_t strea
   return tokens;
 }
 
+std::unique_ptr<FileLock> lock_stream(const std::string& directory, FileSystem& files) {
+  return files.exists(journal_of(directory)) ? lock_journal(journal_of(directory), files) : nullptr;
+}
+
 LiveFolder::LiveFolder(const std::string& directory, const StoredStream& stream, double sync_seconds,
-                       FileSystem& files)
+                       std::unique_ptr<FileLock> lock, FileSystem& files)
     : directory_(directory),
       stream_(stream.name),
       files_(files),
-      journal_(journal_of(directory), stream.name, stream.end, sync_seconds, files),
+      journal_(journal_of(directory), stream.name, stream.end, sync_seconds, files, std::move(lock)),
       notes_(stream.notes),
       rejects_bytes_(stream.rejects_bytes),
       writing_([this] { write(); }) {

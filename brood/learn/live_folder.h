@@ -59,11 +59,16 @@ std::optional<StoredStream> look_at(const std::string& directory, const nlohmann
 std::vector<int32_t> journal_tokens(const std::string& directory, uint64_t stream, int64_t begin, int64_t end,
                                     FileSystem& files = FileSystem::real());
 
+// Keeps others from going on with the stream of this folder, from before it is looked at; null where none has been begun.
+// Throws Error while another process goes on with it.
+std::unique_ptr<FileLock> lock_stream(const std::string& directory, FileSystem& files = FileSystem::real());
+
 class LiveFolder {
  public:
-  // Goes on writing at stream.end. Throws Error, also when another process does so.
+  // Goes on writing at stream.end. Throws Error, also when another process does so. lock: of the stream; null: it is
+  // taken now.
   LiveFolder(const std::string& directory, const StoredStream& stream, double sync_seconds,
-             FileSystem& files = FileSystem::real());
+             std::unique_ptr<FileLock> lock = nullptr, FileSystem& files = FileSystem::real());
 
   void append(std::span<const uint8_t> bytes) { journal_.append(bytes); }
   void begin(const StreamSource& source);

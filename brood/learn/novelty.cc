@@ -63,6 +63,7 @@ void Prototypes::thin() {
 
 void Prototypes::archive(Archive& archive) {
   archive.number(radius_);
+  if (archive.reading() && !(radius_ > 0)) archive.refuse("a radius in it is not above 0");
   archive.list(points_, size_t(kMost * dimensions_));
   if (points_.size() % size_t(dimensions_) != 0) archive.refuse("a list in it has the wrong length");
   archive.numbers(low_);

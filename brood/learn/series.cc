@@ -74,7 +74,11 @@ int64_t SeriesLearner::prototypes() const {
 void SeriesLearner::archive(Archive& archive) {
   impl_->history.archive(archive);
   for (RunningScale& scale : impl_->scales) scale.archive(archive);
-  for (SeriesColumn& learner : impl_->learners) learner.archive(archive);
+  for (SeriesColumn& learner : impl_->learners) {
+    learner.archive(archive);
+    if (archive.reading() && learner.rows() != rows())
+      archive.refuse("its columns have not seen the same rows");
+  }
 }
 
 }  // namespace brood

@@ -66,6 +66,7 @@ class SeriesColumn {
   const SeriesScore& score() const { return score_; }
   void begin_scores() { score_ = {}; }
   int64_t prototypes() const { return novelty_.prototypes(); }
+  int64_t rows() const { return rows_; }  // that it has seen
   void archive(Archive& archive);
 
   // Rows of history that it looks back.

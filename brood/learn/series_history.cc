@@ -41,6 +41,7 @@ void RunningScale::archive(Archive& archive) {
   archive.whole(outliers_, 0, kMostOutliers);
   archive.number(mean_);
   archive.number(variance_);
+  if (archive.reading() && variance_ < 0) archive.refuse("a variance in it is below 0");
 }
 
 SeriesHistory::SeriesHistory(int64_t columns, int64_t rows)
@@ -71,6 +72,7 @@ void SeriesHistory::push(std::span<const double> values, double gap) {
 void SeriesHistory::archive(Archive& archive) {
   archive.whole(count_, 0, int64_t(1) << 60);
   archive.number(usual_gap_);
+  if (archive.reading() && usual_gap_ < 0) archive.refuse("a gap in it is below 0");
   archive.numbers(values_);
   archive.numbers(gaps_);
   archive.bytes(known_);

@@ -230,9 +230,12 @@ TEST(Series, WhatWasNeverSeenIsAnAlarmOnce) {
 TEST(Series, MemoryDoesNotGrow) {
   SeriesLearner learner(1, small(1));
   Random random(9);
+  double value = 0;
   const auto run = [&](int64_t rows) {
-    for (int64_t t = 0; t < rows; ++t)
-      learner.observe(std::vector<double>{random.normal() * double(t % 1000)}, 1);
+    for (int64_t t = 0; t < rows; ++t) {
+      value = random.normal() * double(t % 1000);
+      learner.observe({&value, 1}, 1);
+    }
   };
   run(20000);
   const int64_t before = learner.prototypes();
