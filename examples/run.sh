@@ -1,7 +1,7 @@
 #!/bin/sh
 # The main job on real input: learn a stream live, from nothing, let the model write, and put its bits per byte beside
 # those of compressors that saw the same bytes.
-#   examples/run.sh BROOD [PATH]     PATH: a file or a folder; without it, 750 KB of this project's own pages and code
+#   examples/run.sh BROOD [PATH]     PATH: a file or a folder; without it, 500 KB of this project's own pages and code
 set -eu
 brood=$(realpath "$1")
 model=${MODEL:-mamba-s}
@@ -19,8 +19,8 @@ stream=$work/stream
 effort=
 if [ -z "${2:-}" ]; then
   cd "$(dirname "$0")/.."
-  # The first 750 KB, and half the usual rehearsals: a minute and a half, after a build of three to five on two cores.
-  text_of docs examples brood | head -c 750000 >"$stream"
+  # The first 500 KB, and half the usual rehearsals: about a minute, after a build of three to four on two cores.
+  text_of docs examples brood | head -c 500000 >"$stream"
   effort="--rehearsals 2"
 elif [ -d "$2" ]; then
   (cd "$2" && text_of .) >"$stream"
