@@ -216,7 +216,7 @@ TEST_F(ExactlyOnce, TheJournalDoesNotGrowWithTheStream) {
   const std::string much = folder.write("much", some_text(1500000));
   const std::string fast =
       folder.write("fast.json", R"({"architecture": "mingru", "d_model": 8, "n_layer": 1})");
-  ASSERT_EQ(run({"live", "--model", fast, "--memory", "1", "--in", much, "--save", folder / "m",
+  ASSERT_EQ(run({"live", "--model", fast, "--memory", "0", "--in", much, "--save", folder / "m",
                  "--rehearsals", "0", "--chunk", "4096", "--save-every", "0.2"})
                 .code,
             0);
