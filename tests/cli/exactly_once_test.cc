@@ -64,7 +64,7 @@ TEST_F(ExactlyOnce, KilledAtRandomMomentsOfAFile) {
   std::mt19937 random(1);
   std::uniform_real_distribution<double> wait(0, seconds.count() / 3);
   const auto command = live("killed", text, {"--save-every", "0.02", "--threads", "1"});
-  for (int i = 0; i < 8; ++i) {
+  for (int i = 0; i < 15; ++i) {
     Process process(command);
     std::this_thread::sleep_for(std::chrono::duration<double>(wait(random)));
     process.kill(SIGKILL);
