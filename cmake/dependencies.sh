@@ -3,7 +3,8 @@
 #   cmake/dependencies.sh [build] [run] [test] [ci] [bench]
 set -eu
 
-packages="g++ cmake ninja-build pkg-config libhwy-dev libdnnl-dev libcli11-dev libfmt-dev nlohmann-json3-dev"
+# ocl-icd-opencl-dev: the CMake files of libdnnl-dev look for OpenCL, which that package only recommends.
+packages="g++ cmake ninja-build pkg-config libhwy-dev libdnnl-dev ocl-icd-opencl-dev libcli11-dev libfmt-dev nlohmann-json3-dev"
 for group in "$@"; do
   case $group in
     build) ;;
