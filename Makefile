@@ -48,5 +48,6 @@ format: deps-ci
 
 deps:
 	@cmake/dependencies.sh build
-deps-%:
+# A static pattern: make looks for no other kind of rule with % for a target that is phony.
+deps-run deps-test deps-bench deps-ci: deps-%:
 	@cmake/dependencies.sh build $*
