@@ -54,7 +54,7 @@ class Stream {
   }
   int64_t bytes() const { return state_.bytes(); }
   void keep() { kept_ = state_.clone(); }
-  void go_back() { state_ = kept_.clone(); }
+  void go_back() { state_.copy_from(kept_); }
 
  private:
   int32_t draw() { return int32_t(random_.below(256)); }
