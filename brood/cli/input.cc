@@ -48,11 +48,12 @@ std::vector<uint8_t> read_all(std::span<const std::string> sources) {
   }
 }
 
-bool wait_for(const std::string& source) {
+bool wait_for(const std::string& source, const std::function<void()>& idle) {
   if (source != "-") return !interrupted();
   pollfd wanted{STDIN_FILENO, POLLIN, 0};
   while (!interrupted()) {
     if (::poll(&wanted, 1, kLookAroundMilliseconds) > 0) return true;
+    if (idle) idle();
   }
   return false;
 }

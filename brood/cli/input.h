@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <string>
 #include <vector>
@@ -24,7 +25,7 @@ ByteStream open_sources(std::span<const std::string> sources);
 std::vector<uint8_t> read_all(std::span<const std::string> sources);
 
 // Waits until reading `source` would not wait; false when Ctrl-C came first. Only standard input is waited
-// for.
-bool wait_for(const std::string& source);
+// for; `idle` is called now and then meanwhile.
+bool wait_for(const std::string& source, const std::function<void()>& idle = {});
 
 }  // namespace brood::cli

@@ -6,20 +6,18 @@
 #include <algorithm>
 #include <chrono>
 #include <optional>
-#include <random>
 #include <span>
 #include <string>
 #include <vector>
 
-#include "brood/base/crc32.h"
 #include "brood/base/progress.h"
 #include "brood/cli/input.h"
 #include "brood/cli/interrupt.h"
-#include "brood/cli/live_meter.h"
 #include "brood/cli/live_options.h"
 #include "brood/cli/live_source.h"
 #include "brood/cli/output.h"
 #include "brood/learn/live_folder.h"
+#include "brood/learn/live_meter.h"
 
 namespace brood::cli {
 namespace {
@@ -38,11 +36,6 @@ std::string progress_text(const LiveMeter& meter, const Activity& activity, doub
   if (activity.samples > 0) text += fmt::format(", {:.1f} % awake", 100 * share(activity.active, activity));
   if (left > 0 && rate > 0) text += fmt::format(", {} left", duration_text(double(left) / rate));
   return text;
-}
-
-uint64_t new_stream_name() {
-  std::random_device device;  // two runs with one seed are still two streams
-  return uint64_t(device()) << 32 | device();
 }
 
 class Run {
@@ -181,7 +174,10 @@ class Run {
     ProgressLine line(STDERR_FILENO);
     if (!opened.goes_on) begin_noted(opened.source);
     std::vector<uint8_t> block(size_t(1) << 16);
-    while (wait_for(options_.start.in)) {
+    const auto idle = [this] {
+      if (folder_) save_when_due();
+    };
+    while (wait_for(options_.start.in, idle)) {
       const size_t n = read_some(opened.stream, block);
       if (n == 0 && source_.ended) return;  // nothing has come since
       if (n == 0) {
@@ -235,8 +231,7 @@ class Run {
   bool learn(std::span<const uint8_t> bytes, int64_t left, ProgressLine& line) {
     for (; !bytes.empty() && !interrupted();) {
       const auto piece = bytes.first(std::min(bytes.size(), size_t(guard_.room())));
-      source_.check = crc32(piece, source_.check);
-      source_.taken += int64_t(piece.size());
+      source_.take(piece);
       tokens_.assign(piece.begin(), piece.end());
       guard_.observe(tokens_);
       bytes = bytes.subspan(piece.size());

@@ -5,7 +5,7 @@
 #include <string>
 #include <utility>
 
-#include "brood/base/json.h"
+#include "brood/learn/live_notes.h"
 #include "brood/model/diverged.h"
 
 namespace brood {
@@ -17,20 +17,6 @@ constexpr int64_t kMostCaution = 60;
 constexpr int64_t kMost = int64_t(1) << 62;
 constexpr const char* kNotFinite =
     "live: weights, moments or memory are not numbers any more: a smaller --learning-rate helps";
-
-[[noreturn]] void refuse(const std::string& why) {
-  fail(
-      "live: the notes saved with the model cannot be read ({}); start from its weights alone by deleting "
-      "optimizer.safetensors",
-      why);
-}
-
-int64_t noted(const nlohmann::json& notes, const char* key, int64_t most = kMost) {
-  const auto found = notes.is_object() ? notes.find(key) : notes.end();
-  if (found == notes.end() || !found->is_number_integer() || *found < 0 || *found > most)
-    refuse(fmt::format("they say no {}, or one that cannot be", key));
-  return found->get<int64_t>();
-}
 
 }  // namespace
 
@@ -51,20 +37,20 @@ std::vector<int32_t> GuardedLearner::restore(const nlohmann::json& learner_notes
     learner_.restore(none_waits);
   }
   if (guard_notes.is_null()) return waiting;
-  taken_ = noted(guard_notes, "taken") - int64_t(waiting.size());
-  if (taken_ < 0) refuse("more waits than was taken");
+  const Notes notes = notes_of_learner(guard_notes);
+  taken_ = notes.count("taken") - int64_t(waiting.size());
+  if (taken_ < 0) notes.refuse("more waits than was taken");
   chunk_begin_ = taken_;
-  rejected_tokens_ = noted(guard_notes, "rejected");
-  times_back_ = noted(guard_notes, "times_back");
-  caution_ = noted(guard_notes, "caution", kMostCaution);
-  calm_ = noted(guard_notes, "calm", kCalm);
-  const auto ranges = guard_notes.find("rejects");
-  if (ranges == guard_notes.end() || !ranges->is_array()) refuse("they lack \"rejects\"");
-  for (const auto& range : *ranges) {
-    const Range next{noted(range, "begin"), noted(range, "end")};
+  rejected_tokens_ = notes.count("rejected");
+  times_back_ = notes.count("times_back");
+  caution_ = notes.count("caution", kMostCaution);
+  calm_ = notes.count("calm", kCalm);
+  for (const auto& json_range : notes.list("rejects")) {
+    const Notes range = notes_of_learner(json_range);
+    const Range next{range.count("begin"), range.count("end")};
     if (next.end < next.begin || next.end > taken_ ||
         (!rejected_.empty() && next.begin < rejected_.back().begin))
-      refuse("what was rejected lies in no order");
+      notes.refuse("what was rejected lies in no order");
     rejected_.push_back(next);
   }
   learner_.slow_down(std::exp2(-double(caution_)));

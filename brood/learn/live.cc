@@ -10,6 +10,7 @@
 #include "brood/base/json.h"
 #include "brood/learn/episodic_memory.h"
 #include "brood/learn/evaluate.h"
+#include "brood/learn/live_notes.h"
 #include "brood/learn/rehearsal.h"
 #include "brood/model/checkpoint.h"
 #include "brood/model/diverged.h"
@@ -18,54 +19,17 @@ namespace brood {
 
 namespace {
 
-[[noreturn]] void refuse(const std::string& why) {
-  fail(
-      "live: the notes saved with the model cannot be read ({}); start from its weights alone by deleting "
-      "optimizer.safetensors",
-      why);
+std::array<uint64_t, 4> random_state(const Notes& notes, const char* key) {
+  const nlohmann::json& value = notes.list(key);
+  std::array<uint64_t, 4> state{};
+  const auto whole = [](const nlohmann::json& number) { return number.is_number_unsigned(); };
+  if (value.size() == state.size() && std::all_of(value.begin(), value.end(), whole))
+    state = value.get<std::array<uint64_t, 4>>();
+  // All zero is the one state that such a generator never leaves.
+  if (state == std::array<uint64_t, 4>{})
+    notes.refuse(fmt::format("{} is {}, not the state of a generator", key, shown(value)));
+  return state;
 }
-
-// Notes come from a file that anybody may have written: nothing in them is believed.
-struct NotesReader {
-  const nlohmann::json& notes;
-
-  const nlohmann::json& at(const char* key) const {
-    const auto found = notes.find(key);
-    if (found == notes.end()) refuse(fmt::format("they lack \"{}\"", key));
-    return *found;
-  }
-  int64_t integer(const nlohmann::json& value, const char* key, int64_t low, int64_t high) const {
-    if (!value.is_number_integer() || value < low || value > high)
-      refuse(fmt::format("{} is {}, not a whole number from {} to {}", key, shown(value), low, high));
-    return value.get<int64_t>();
-  }
-  int64_t integer(const char* key, int64_t low, int64_t high) const {
-    return integer(at(key), key, low, high);
-  }
-  // Half of the range, so that counting on from there cannot overflow.
-  int64_t count(const char* key) const { return integer(key, 0, int64_t(1) << 62); }
-  const nlohmann::json& list(const char* key) const {
-    if (!at(key).is_array()) refuse(fmt::format("{} is {}, not a list", key, shown(at(key))));
-    return at(key);
-  }
-  double cost(const char* key) const {
-    const nlohmann::json& value = at(key);
-    if (!value.is_number() || !(value.get<double>() >= 0))
-      refuse(fmt::format("{} is {}, not a number from 0", key, shown(value)));
-    return value.get<double>();
-  }
-  std::array<uint64_t, 4> random(const char* key) const {
-    const nlohmann::json& value = list(key);
-    std::array<uint64_t, 4> state{};
-    const auto whole = [](const nlohmann::json& number) { return number.is_number_unsigned(); };
-    if (value.size() == state.size() && std::all_of(value.begin(), value.end(), whole))
-      state = value.get<std::array<uint64_t, 4>>();
-    // All zero is the one state that such a generator never leaves.
-    if (state == std::array<uint64_t, 4>{})
-      refuse(fmt::format("{} is {}, not the state of a generator", key, shown(value)));
-    return state;
-  }
-};
 
 nlohmann::json noted(const Activity& activity) {
   return {{"active", activity.active},
@@ -75,17 +39,16 @@ nlohmann::json noted(const Activity& activity) {
 }
 
 // Notes of learners that did not keep it have none.
-Activity activity_of(const nlohmann::json& notes) {
+Activity activity_of(const Notes& notes) {
   Activity activity;
-  const auto found = notes.find("activity");
-  if (found == notes.end()) return activity;
-  const NotesReader reader{*found};
-  activity.active = reader.cost("active");
-  activity.gated = reader.cost("gated");
-  activity.samples = reader.count("samples");
-  for (const auto& layer : reader.list("expert_rows")) {
-    if (!layer.is_array()) refuse("expert_rows is no list of lists");
-    for (const auto& rows : layer) reader.integer(rows, "expert_rows", 0, int64_t(1) << 62);
+  if (!notes.has("activity")) return activity;
+  const Notes noted = notes.part("activity");
+  activity.active = noted.cost("active");
+  activity.gated = noted.cost("gated");
+  activity.samples = noted.count("samples");
+  for (const auto& layer : noted.list("expert_rows")) {
+    if (!layer.is_array()) noted.refuse("expert_rows is no list of lists");
+    for (const auto& rows : layer) noted.whole(rows, "expert_rows", 0, Notes::kMostCount);
     activity.expert_rows.push_back(layer.get<std::vector<int64_t>>());
   }
   return activity;
@@ -312,21 +275,21 @@ nlohmann::json LiveLearner::notes() const {
 
 void LiveLearner::restore(const nlohmann::json& notes) {
   Impl& s = *impl_;
-  const NotesReader reader{notes};
+  const Notes reader = notes_of_learner(notes);
   const int64_t vocabulary = s.model.frame().vocab_size;
   // Learners that read some of the past again kept it here; the state saved with them is that of its
   // beginning.
   if (const auto window = notes.find("window_in"); window != notes.end() && !window->empty())
-    refuse("they are of a learner with a window, which is no longer known");
-  const auto last = int32_t(reader.integer("last", -1, vocabulary - 1));
+    reader.refuse("they are of a learner with a window, which is no longer known");
+  const auto last = int32_t(reader.whole("last", -1, vocabulary - 1));
   std::vector<int32_t> pending;
   for (const auto& token : reader.list("pending"))
-    pending.push_back(int32_t(reader.integer(token, "pending", 0, vocabulary - 1)));
+    pending.push_back(int32_t(reader.whole(token, "pending", 0, vocabulary - 1)));
   const int64_t scored = reader.count("scored");
   const double nats = reader.cost("nats");
-  Activity activity = activity_of(notes);
-  const int64_t remembered = notes.contains("remembered") ? reader.count("remembered") : 0;
-  const double network_nats = notes.contains("network_nats") ? reader.cost("network_nats") : nats;
+  Activity activity = activity_of(reader);
+  const int64_t remembered = reader.has("remembered") ? reader.count("remembered") : 0;
+  const double network_nats = reader.has("network_nats") ? reader.cost("network_nats") : nats;
   restore_optimiser(notes);
   s.activity = std::move(activity);
   s.memory.clear();
@@ -385,9 +348,9 @@ void LiveLearner::begin_after(int32_t token) {
 
 void LiveLearner::restore_optimiser(const nlohmann::json& notes) {
   Impl& s = *impl_;
-  const NotesReader reader{notes};
+  const Notes reader = notes_of_learner(notes);
   const int64_t updates = reader.count("updates"), chunks = reader.count("chunks");
-  s.random.set_state(reader.random("random"));
+  s.random.set_state(random_state(reader, "random"));
   s.updates = updates;
   s.chunks = chunks;
   s.riding.set_steps(updates);

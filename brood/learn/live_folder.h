@@ -18,21 +18,10 @@
 
 #include "brood/base/background.h"
 #include "brood/base/exactly_once_file.h"
-#include "brood/base/journal.h"
 #include "brood/learn/guarded.h"
+#include "brood/learn/stream_journal.h"
 
 namespace brood {
-
-// Where a stream's bytes come from, and how far it has been read.
-struct StreamSource {
-  std::string name;    // a path, or - for standard input
-  int64_t taken = 0;   // its bytes so far
-  uint32_t check = 0;  // their CRC-32
-  bool ended = false;  // read to its end
-
-  nlohmann::json json() const;
-  static StreamSource of(const nlohmann::json& notes);  // throws Error
-};
 
 // The stream that a save's notes speak of: Progress.extra["live"]["stream"].
 struct StoredStream {
@@ -47,6 +36,7 @@ struct StoredStream {
   int64_t end = 0;              // position up to which the journal is whole
   int64_t damage = 0;           // bytes of it that are not
 
+  StreamPlace place() const { return {name, end, notes}; }
   nlohmann::json json() const;
 };
 // Nothing when the notes speak of none. Throws Error when they cannot be read.
@@ -58,10 +48,6 @@ std::optional<StoredStream> look_at(const std::string& directory, const nlohmann
 // The stream's bytes [begin, end) as far as the journal has them without a hole before `end`, the last ones.
 std::vector<int32_t> journal_tokens(const std::string& directory, uint64_t stream, int64_t begin, int64_t end,
                                     FileSystem& files = FileSystem::real());
-
-// Keeps others from going on with the stream of this folder, from before it is looked at; null where none has been begun.
-// Throws Error while another process goes on with it.
-std::unique_ptr<FileLock> lock_stream(const std::string& directory, FileSystem& files = FileSystem::real());
 
 class LiveFolder {
  public:
@@ -75,12 +61,7 @@ class LiveFolder {
   void end_source();
   int64_t notes() const { return notes_; }
   // Reads again what the journal holds after `saved`, stored_stream() of the save's notes.
-  struct Reader {
-    std::function<void(const StreamSource&)> begin;
-    std::function<void()> end_source;
-    std::function<bool(std::span<const uint8_t>)> bytes;  // false: stop
-  };
-  void read_again(const StoredStream& saved, const Reader& reader) const;
+  void read_again(const StoredStream& saved, const JournalReader& reader) const;
 
   void reject(int64_t position, std::span<const int32_t> tokens);
   int64_t rejects_bytes() const { return rejects_ ? rejects_->bytes() : rejects_bytes_; }

@@ -1,12 +1,13 @@
-#include "brood/cli/live_meter.h"
+#include "brood/learn/live_meter.h"
 
 #include <fmt/format.h>
 
 #include <numbers>
+#include <utility>
 
-#include "brood/base/error.h"
+#include "brood/learn/live_notes.h"
 
-namespace brood::cli {
+namespace brood {
 namespace {
 
 constexpr int64_t kLastBytes = 10240;  // "the last 10 KB"
@@ -49,23 +50,20 @@ nlohmann::json LiveMeter::notes() const {
   return {{"first", {first_.scored, first_.nats, first_.network_nats}}, {"recent", recent}};
 }
 
-void LiveMeter::restore(const nlohmann::json& notes) {
-  try {
-    const auto mark = [](const nlohmann::json& pair) {
-      const auto nats = pair.at(1).get<double>();  // a third number is there since there are memories
-      return Mark{pair.at(0).get<int64_t>(), nats, pair.size() > 2 ? pair.at(2).get<double>() : nats};
-    };
-    const Mark first = mark(notes.at("first"));
-    std::deque<Mark> recent;
-    for (const auto& pair : notes.at("recent")) recent.push_back(mark(pair));
-    if (recent.empty()) throw std::out_of_range("no mark");
-    first_ = first;
-    recent_ = std::move(recent);
-  } catch (const std::exception&) {  // of the JSON library, too
-    fail(
-        "live: what the folder says of its figures cannot be read; start from its weights alone by deleting "
-        "optimizer.safetensors and journal/");
-  }
+void LiveMeter::restore(const nlohmann::json& json) {
+  const Notes notes = notes_of_stream(json);
+  const auto mark = [&](const nlohmann::json& numbers) {
+    if (!numbers.is_array() || numbers.size() < 2) notes.refuse("a mark in them is no list of numbers");
+    const double nats = notes.cost(numbers[1], "nats");  // a third number is there since there are memories
+    return Mark{notes.whole(numbers[0], "scored", 0, Notes::kMostCount), nats,
+                numbers.size() > 2 ? notes.cost(numbers[2], "network_nats") : nats};
+  };
+  const Mark first = mark(notes.at("first"));
+  std::deque<Mark> recent;
+  for (const auto& numbers : notes.list("recent")) recent.push_back(mark(numbers));
+  if (recent.empty()) notes.refuse("they have no mark");
+  first_ = first;
+  recent_ = std::move(recent);
 }
 
-}  // namespace brood::cli
+}  // namespace brood

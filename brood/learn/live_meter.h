@@ -8,7 +8,7 @@
 
 #include "brood/learn/live.h"
 
-namespace brood::cli {
+namespace brood {
 
 class LiveMeter {
  public:
@@ -37,4 +37,4 @@ class LiveMeter {
   std::deque<Mark> recent_;
 };
 
-}  // namespace brood::cli
+}  // namespace brood
