@@ -45,4 +45,12 @@ class Archive {
   std::string name_;
 };
 
+// Bytes of what archive() of `it` writes.
+template <class T>
+double archived_bytes(T&& it) {
+  Archive archive;
+  it.archive(archive);
+  return double(archive.take().size());
+}
+
 }  // namespace brood

@@ -9,9 +9,11 @@
 #include "brood/base/threads.h"
 #include "brood/cli/numbers.h"
 #include "brood/cli/output.h"
+#include "brood/cli/series_figures.h"
 #include "brood/cli/verb.h"
 #include "brood/kernels/machine.h"
 #include "brood/learn/live_folder.h"
+#include "brood/learn/series_folder.h"
 #include "brood/model/cost.h"
 #include "brood/model/directory.h"
 #include "brood/model/presets.h"
@@ -24,6 +26,8 @@ constexpr const char* kInfoExamples =
     "  brood info                    the presets\n"
     "  brood info bdh-s              a preset: parameters, state, bytes per token\n"
     "  brood info book --activity 0.05    a model folder; the sparse figure at 5 % of neurons awake\n"
+    "  brood info load               a series that brood live --as series saved: columns, rows, how far it "
+    "was read\n"
     "  brood info --cpu              this machine: SIMD target, product library, bandwidth, FLOP/s\n";
 
 constexpr int64_t kLongStream = int64_t(1) << 40;  // steps after which every cache is full
@@ -86,6 +90,55 @@ void describe_model(const InfoOptions& options, const Common& common, nlohmann::
   text += fmt::format("{:<24}{}\n", "config", model.config().dump());
 }
 
+// How far the stream of a series has been read, the journal of a pipe included.
+SeriesStream read_to(const std::string& folder, const KeptSeries& kept) {
+  SeriesStream stream = *kept.stream;
+  if (stream.journal == 0) return stream;
+  const auto take = [&](std::span<const uint8_t> bytes) {
+    stream.source.take(bytes);
+    return true;
+  };
+  read_after(folder, {stream.journal, stream.source.taken, 0}, {[](const StreamSource&) {}, [] {}, take});
+  return stream;
+}
+
+void describe_series(const std::string& folder, nlohmann::json& result, std::string& text) {
+  const KeptSeries kept = read_series(series_file(folder));
+  const auto line = [&](const char* key, const nlohmann::json& value, const std::string& words) {
+    if (!words.empty()) put(result, text, key, value, words);
+  };
+  std::string columns;
+  for (const std::string& column : kept.columns) columns += (columns.empty() ? "" : ", ") + column;
+  put(result, text, "series", folder, folder + " (brood live --as series)");
+  line("columns", kept.columns, columns);
+  line("time_column", kept.time, kept.time);
+  line("label_column", kept.label, kept.label);
+  put(result, text, "rows", kept.rows(), fmt::format("{} learnt", kept.rows()));
+  const SeriesSettings& s = kept.settings;
+  if (kept.label.empty())
+    put(result, text, "horizon", s.horizon, fmt::format("{} ahead", counted(s.horizon, "row")));
+  if (kept.classes) {
+    put(result, text, "delay", kept.class_settings.delay, fmt::format("{}", kept.class_settings.delay));
+    put(result, text, "classes", kept.classes->names(), fmt::format("{}", kept.classes->names().size()));
+  }
+  put(result, text, "season", s.season, s.season == 0 ? "not known" : fmt::format("{}", s.season));
+  put(result, text, "lags", s.lags, fmt::format("{}", s.lags));
+  if (!kept.stream) return;
+  const SeriesStream stream = read_to(folder, kept);
+  const StreamSource& source = stream.source;
+  line("last_time", stream.last_time, stream.last_time);
+  put(result, text, "stream",
+      {{"source", source.name},
+       {"taken", source.taken},
+       {"ended", source.ended},
+       {"saved_at", kept.stream->source.taken},
+       {"rows", stream.rows},
+       {"rejected_rows", stream.rejected}},
+      fmt::format("{} bytes taken of {}{}; {} and {} rejected until the save", source.taken,
+                  source.name == "-" ? "standard input" : source.name, source.ended ? ", to its end" : "",
+                  counted(stream.rows, "row"), stream.rejected));
+}
+
 void describe_machine(nlohmann::json& result, std::string& text) {
   const int threads = ThreadPool::instance().size();
   const double bandwidth = kernels::measure_read_bandwidth();
@@ -108,7 +161,10 @@ void describe_machine(nlohmann::json& result, std::string& text) {
 int info(const InfoOptions& options, const Common& common) {
   nlohmann::json result = nlohmann::json::object();
   std::string text;
-  if (!options.model.empty()) describe_model(options, common, result, text);
+  if (holds_series(options.model))
+    describe_series(options.model, result, text);
+  else if (!options.model.empty())
+    describe_model(options, common, result, text);
   if (options.cpu) describe_machine(result, text);
   if (options.model.empty() && !options.cpu) {
     for (const Preset& preset : presets()) put(result, text, preset.name, preset.purpose, preset.purpose);
@@ -127,7 +183,7 @@ Action define_info(CLI::App& app, const Common& common) {
   auto options = std::make_shared<InfoOptions>();
   app.footer(kInfoExamples);
   app.add_option("model", options->model,
-                 "a model folder, a config, or a preset; none: the presets are listed")
+                 "a model folder, a series, a config, or a preset; none: the presets are listed")
       ->type_name("DIR|PRESET");
   app.add_flag("--cpu", options->cpu, "what this machine is and runs: SIMD target, product library, limits");
   app.add_option("--activity", options->activity, "share of neurons awake that the sparse figure stands for")

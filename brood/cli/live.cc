@@ -9,6 +9,7 @@
 #include "brood/cli/numbers.h"
 #include "brood/cli/save_folder.h"
 #include "brood/cli/verb.h"
+#include "brood/learn/series_folder.h"
 
 namespace brood::cli {
 namespace {
@@ -22,9 +23,9 @@ constexpr const char* kLiveExamples =
     "Rows of numbers, forecast and learnt (docs/series.md); no network, so no --model to begin with:\n"
     "  brood live --as series --in power.csv --season 24 --horizon 24 --out said.csv --page said.html\n"
     "  tail -F load.csv | brood live --as series --columns cpu,disk --out - --save load    with alarms\n"
-    "  brood live --as series --model load --in more.csv --save load    go on where it stopped\n"
+    "  brood live --as series --model load --in more.csv --save load    go on with another table\n"
     "  brood live --as series --in market.csv --label class --delay 48 --season 48    predict classes\n"
-    "Bytes: with --save the same command goes on after a kill or a power cut as if there had been none, to\n"
+    "With --save the same command goes on after a kill or a power cut as if there had been none, to\n"
     "the bit, and after its end with what a file has grown by. Of a pipe send what follows the bytes that\n"
     "brood info DIR shows as taken. Ctrl-C ends the stream: what was learnt is saved.\n";
 
@@ -60,10 +61,9 @@ Action define_live(CLI::App& app, const Common& common) {
   const SeriesVerb series(app);
   return [options, series, &common] {
     const LiveStart& start = options->start;
-    if (series.wanted()) {
-      const SeriesStream stream{start.in, start.model, start.save, start.overwrite, options->save_every};
-      return series.run(stream, common);
-    }
+    if (series.wanted()) return series.run(*options, common);
+    if (holds_series(start.model))
+      fail("live: {} holds a series; go on with it by --as series, or name a model", start.model);
     if (start.model.empty())
       fail("live: --model is required, e.g. --model mamba-s; brood live --help shows how");
     options->live.seed = common.seed;

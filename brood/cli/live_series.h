@@ -4,6 +4,8 @@
 #include <memory>
 #include <string>
 
+#include "brood/cli/live_bytes.h"
+#include "brood/cli/series_run.h"
 #include "brood/cli/verb.h"
 
 namespace CLI {
@@ -12,25 +14,20 @@ class App;
 
 namespace brood::cli {
 
-// What live's other options say.
-struct SeriesStream {
-  std::string in, model, save;  // model: a folder to go on from; empty: begin anew
-  bool overwrite = false;
-  double save_every = 60;
-};
-
 // The options of --as series, and what is done with them.
 class SeriesVerb {
  public:
   explicit SeriesVerb(CLI::App& app);
   bool wanted() const;  // after parsing
-  int run(const SeriesStream& stream, const Common& common) const;
-
-  struct Options;
+  // in, model, save, … : what live's other options say.
+  int run(const LiveOptions& live, const Common& common) const;
 
  private:
+  void refuse_options() const;
+
   CLI::App& app_;
-  std::shared_ptr<Options> options_;
+  std::shared_ptr<SeriesOptions> options_;
+  std::shared_ptr<std::string> as_;
 };
 
 }  // namespace brood::cli

@@ -34,7 +34,8 @@ bool skip(ByteStream& stream, const StreamSource& before) {
 std::string source_name(const std::string& in) {
   if (in == "-") return in;
   std::error_code ignored;
-  const std::string whole = std::filesystem::weakly_canonical(in, ignored).string();
+  const std::string whole =
+      std::filesystem::weakly_canonical(std::filesystem::absolute(in, ignored), ignored).string();
   return ignored ? in : whole;
 }
 

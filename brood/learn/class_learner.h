@@ -33,19 +33,23 @@ struct ClassScore {
   int64_t rows = 0;      // with a label
   int64_t right = 0;     // predicted
   int64_t repeated = 0;  // the last label that was known then
+  int64_t beyond = 0;    // of more classes than kMostClasses, and so not to be predicted
   double nats = 0;       // −ln p of the labels
+
+  void archive(Archive& archive);
 };
 
 // Not thread-safe. Memory does not grow with the stream.
 class ClassLearner {
  public:
-  static constexpr int64_t kMostClasses = 16;
+  static constexpr int64_t kMostClasses = 256;
   static constexpr size_t kMostNameBytes = 64;
 
   ClassLearner(int64_t columns, const ClassSettings& settings);
 
   // The next row and its label, which is scored now and learnt later; empty: it will never be known. A class is
-  // made when its first label is seen; labels of more than kMostClasses classes are as good as unknown.
+  // made when its first label is seen; labels of more than kMostClasses classes count as predicted wrongly, and are not
+  // learnt.
   void observe(std::span<const double> values, std::string_view label);
 
   // What was predicted for that row, before its label counted: index of the class, −1 while there is none.
@@ -54,10 +58,17 @@ class ClassLearner {
   const std::vector<std::string>& names() const { return names_; }
   const ClassScore& score() const { return score_; }
   void begin_scores() { score_ = {}; }
+  int64_t rows() const { return rows_; }
   void archive(Archive& archive);
+  // What that writes at least, of a learner that has learnt nothing: to be known before one is made.
+  static double least_bytes(int64_t columns, const ClassSettings& settings);
 
  private:
-  int64_t input_count() const;
+  static constexpr int64_t kFirstClasses = 16;  // there is room for so many, then for twice as many each time
+
+  static int64_t input_count(int64_t columns, int64_t room);
+  int64_t input_count() const { return input_count(columns_, room_); }
+  void make_room(int64_t classes);
   void fill_inputs(std::span<double> z);
   void predict(std::span<const double> z, std::span<double> probabilities) const;
   void learn_late_label();
@@ -65,7 +76,7 @@ class ClassLearner {
   int64_t label_at(int64_t row) const;  // −1: not known
 
   ClassSettings settings_;
-  int64_t columns_, rows_ = 0, predicted_ = -1;
+  int64_t columns_, room_ = kFirstClasses, rows_ = 0, predicted_ = -1;
   SeriesHistory history_;
   std::vector<RunningScale> scales_;
   std::vector<double> inputs_;   // of the rows whose labels are to come: a ring of [delay + 1, inputs]

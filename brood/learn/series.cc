@@ -71,6 +71,20 @@ int64_t SeriesLearner::prototypes() const {
   return count;
 }
 
+void SeriesScore::archive(Archive& archive) {
+  for (int64_t* count : {&rows, &values, &inside, &intervals, &alarms})
+    archive.whole(*count, 0, int64_t(1) << 60);
+  for (double* sum : {&squared, &absolute, &last_squared, &last_absolute, &season_squared, &season_absolute,
+                      &mean, &deviations})
+    archive.number(*sum, false);  // of errors that are huge it may be infinite
+}
+
+double SeriesLearner::least_bytes(int64_t columns, const SeriesSettings& settings) {
+  return SeriesHistory::archived_bytes(columns, SeriesColumn::look_back(settings)) +
+         double(columns) *
+             (brood::archived_bytes(RunningScale()) + SeriesColumn::least_bytes(columns, settings));
+}
+
 void SeriesLearner::archive(Archive& archive) {
   impl_->history.archive(archive);
   for (RunningScale& scale : impl_->scales) scale.archive(archive);

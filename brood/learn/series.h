@@ -46,6 +46,8 @@ struct SeriesScore {
   int64_t inside = 0, intervals = 0;               // values in their intervals
   int64_t alarms = 0;
   double mean = 0, deviations = 0;  // of the scored values: Σ (x − mean)²
+
+  void archive(Archive& archive);
 };
 
 // Not thread-safe. Memory does not grow with the stream.
@@ -73,6 +75,8 @@ class SeriesLearner {
   // The whole of it, to go on to the bit. An archive that reads must be of a learner of as many columns and the
   // same settings.
   void archive(Archive& archive);
+  // What that writes at least, of a learner that has learnt nothing: to be known before one is made.
+  static double least_bytes(int64_t columns, const SeriesSettings& settings);
 
  private:
   struct Impl;

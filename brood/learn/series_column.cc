@@ -271,6 +271,18 @@ void SeriesColumn::archive(Archive& archive) {
   surprises_.archive(archive);
   interval_.archive(archive);
   novelty_.archive(archive);
+  score_.archive(archive);
+}
+
+double SeriesColumn::least_bytes(int64_t columns, const SeriesSettings& settings) {
+  const double horizon = double(settings.horizon), slots = horizon + 1;
+  const double seen = double(std::min(columns - 1, kMostSeen));
+  const double inputs = 1 + double(settings.lags - 1) + seen + 1 + (settings.season > settings.lags);
+  double numbers = 5 + 4 * (seen + 1);  // counts and range, units
+  for (const double n : {inputs + 1, inputs}) numbers += kMemories * n * (n + horizon);
+  numbers += slots * (kExperts * horizon + horizon + 1) + kExperts * horizon;
+  return 8 * numbers + archived_bytes(ErrorDistribution()) + archived_bytes(ConformalInterval(0.5)) +
+         archived_bytes(Novelty()) + archived_bytes(SeriesScore());
 }
 
 }  // namespace brood

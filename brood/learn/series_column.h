@@ -44,6 +44,7 @@ class SeriesHistory {
   int64_t rows() const { return count_; }                    // in all
   int64_t columns() const { return columns_; }
   void archive(Archive& archive);
+  static double archived_bytes(int64_t columns, int64_t rows);
 
  private:
   size_t row(int64_t ago) const { return size_t((count_ - 1 - ago) % capacity_); }
@@ -68,6 +69,9 @@ class SeriesColumn {
   int64_t prototypes() const { return novelty_.prototypes(); }
   int64_t rows() const { return rows_; }  // that it has seen
   void archive(Archive& archive);
+
+  // What archive() writes at least, of one of `columns` columns that has learnt nothing.
+  static double least_bytes(int64_t columns, const SeriesSettings& settings);
 
   // Rows of history that it looks back.
   static int64_t look_back(const SeriesSettings& settings);

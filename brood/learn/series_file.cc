@@ -13,8 +13,10 @@ namespace brood {
 namespace {
 
 constexpr std::string_view kMagic = "BRSE";
-constexpr int64_t kFormat = 1;
+constexpr int64_t kFormat = 2;
 constexpr size_t kMostNameBytes = 256, kCheckBytes = 4;
+constexpr size_t kMostPathBytes = 1 << 14, kMostSentenceBytes = 1 << 12, kMostReaderBytes = 4 << 20;
+constexpr int64_t kMostCount = int64_t(1) << 60;
 
 std::array<uint8_t, 4> check_of(std::span<const std::byte> bytes) {
   const uint32_t crc = crc32({reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size()});
@@ -45,7 +47,7 @@ void archive_head(Archive& archive, KeptSeries& kept) {
   if (magic != kMagic) archive.refuse("it is no series");
   archive.whole(format, kFormat, kFormat);
   archive_settings(archive, kept);
-  archive.whole(columns, 1, kMostSeriesColumns);
+  archive.whole(columns, 0, kMostSeriesColumns);
   kept.columns.resize(size_t(columns));
   for (std::string& name : kept.columns) archive.text(name, kMostNameBytes);
   archive.text(kept.time, kMostNameBytes);
@@ -58,20 +60,51 @@ void archive_learner(Archive& archive, KeptSeries& kept) {
   if (kept.classes) kept.classes->archive(archive);
 }
 
-// Of matrices, forecasts and last rows: nearly all there is.
-double least_bytes(const KeptSeries& kept) {
-  const double columns = double(kept.columns.size());
-  if (!kept.label.empty()) {
-    const ClassSettings& classes = kept.class_settings;
-    return 8 *
-           (columns * double(std::max(classes.window, classes.season)) + 4 * columns * double(classes.delay));
+void archive_source(Archive& archive, StreamSource& source) {
+  int64_t check = source.check, ended = source.ended;
+  archive.text(source.name, kMostPathBytes);
+  archive.whole(source.taken, 0, kMostCount);
+  archive.whole(check, 0, UINT32_MAX);
+  archive.whole(ended, 0, 1);
+  source.check = uint32_t(check);
+  source.ended = ended != 0;
+}
+
+void archive_stream(Archive& archive, KeptSeries& kept) {
+  int64_t there = kept.stream.has_value();
+  archive.whole(there, 0, 1);
+  if (there == 0) return;
+  if (!kept.stream) kept.stream.emplace();
+  SeriesStream& stream = *kept.stream;
+  int64_t name = int64_t(stream.journal);
+  archive.whole(name, INT64_MIN, INT64_MAX);
+  stream.journal = uint64_t(name);
+  archive.text(stream.begun_with, kMostSentenceBytes + kMostSeriesColumns * kMostNameBytes);
+  archive_source(archive, stream.source);
+  archive.text(stream.reader, kMostReaderBytes);
+  archive.text(stream.last_time, kMostNameBytes);
+  for (int64_t* count : {&stream.rows, &stream.rejected, &stream.late}) archive.whole(*count, 0, kMostCount);
+  archive.text(stream.first_rejected, kMostSentenceBytes);
+  for (SeriesStream::Output* output : {&stream.out, &stream.rejects, &stream.page}) {
+    archive.text(output->path, kMostPathBytes);
+    archive.whole(output->bytes, 0, kMostCount);
   }
-  const double inputs = double(kept.settings.lags), horizon = double(kept.settings.horizon);
-  const double rows = double(std::max(kept.settings.season, kept.settings.lags)) + horizon;
-  return 8 * columns * (4 * inputs * (inputs + horizon) + 7 * horizon * (horizon + 1) + rows);
+  int64_t plot = stream.plot.has_value();
+  archive.whole(plot, 0, 1);
+  if (plot == 1 && !stream.plot) stream.plot.emplace(int64_t(kept.columns.size()));
+  if (stream.plot) stream.plot->archive(archive);
+}
+
+double least_bytes(const KeptSeries& kept) {
+  const auto columns = int64_t(kept.columns.size());
+  if (columns == 0) return 0;
+  return kept.label.empty() ? SeriesLearner::least_bytes(columns, kept.settings)
+                            : ClassLearner::least_bytes(columns, kept.class_settings);
 }
 
 }  // namespace
+
+int64_t KeptSeries::rows() const { return forecasts ? forecasts->rows() : classes ? classes->rows() : 0; }
 
 void KeptSeries::begin() {
   const auto count = int64_t(columns.size());
@@ -82,24 +115,22 @@ void KeptSeries::begin() {
 }
 
 void check_series(const KeptSeries& kept) {
-  constexpr double kBesides = 3e5;  // bytes of a column
-  KeptSeries with_others{.columns = kept.columns,
-                         .label = kept.label,
-                         .settings = kept.settings,
-                         .class_settings = kept.class_settings};
-  with_others.settings.lags += std::min<int64_t>(int64_t(kept.columns.size()), 20);
-  require_memory(least_bytes(with_others) + kBesides * double(kept.columns.size()),
-                 fmt::format("series: the learners of {} columns", kept.columns.size()),
+  require_memory(least_bytes(kept), fmt::format("series: the learners of {} columns", kept.columns.size()),
                  "choose fewer --columns, or a smaller --horizon");
 }
 
-void write_series(const std::string& path, KeptSeries& kept, FileSystem& files) {
+std::vector<std::byte> series_bytes(KeptSeries& kept) {
   Archive archive;
   archive_head(archive, kept);
   archive_learner(archive, kept);
+  archive_stream(archive, kept);
   std::vector<std::byte> bytes = archive.take();
   for (const uint8_t byte : check_of(bytes)) bytes.push_back(std::byte(byte));
-  write_durably(files, path, bytes);
+  return bytes;
+}
+
+void write_series(const std::string& path, KeptSeries& kept, FileSystem& files) {
+  write_durably(files, path, series_bytes(kept));
 }
 
 KeptSeries parse_series(std::span<const std::byte> bytes, const std::string& name) {
@@ -112,8 +143,9 @@ KeptSeries parse_series(std::span<const std::byte> bytes, const std::string& nam
   KeptSeries kept;
   archive_head(archive, kept);
   archive.expect(least_bytes(kept));
-  kept.begin();
+  if (!kept.columns.empty()) kept.begin();
   archive_learner(archive, kept);
+  archive_stream(archive, kept);
   archive.end();
   return kept;
 }

@@ -69,6 +69,10 @@ void SeriesHistory::push(std::span<const double> values, double gap) {
   if (timed) usual_gap_ *= gap > usual_gap_ ? 1 + kGapRate : gap < usual_gap_ ? 1 - kGapRate : 1;
 }
 
+double SeriesHistory::archived_bytes(int64_t columns, int64_t rows) {
+  return 16 + double(rows) * (8 + double(columns) * 9);
+}
+
 void SeriesHistory::archive(Archive& archive) {
   archive.whole(count_, 0, int64_t(1) << 60);
   archive.number(usual_gap_);

@@ -38,9 +38,17 @@ std::string_view trimmed(std::string_view text) {
   return text;
 }
 
-bool is_number(std::string_view text) {
-  double ignored;
-  return parse_number(text, ignored);
+// "1,5" as 1.5; false when it is no such number.
+bool parse_decimal_comma(std::string_view text, double& number) {
+  constexpr size_t kMostDigits = 64;
+  const size_t comma = text.find(',');
+  if (comma == std::string_view::npos || text.size() > kMostDigits ||
+      text.find('.') != std::string_view::npos)
+    return false;
+  char copy[kMostDigits];
+  std::copy(text.begin(), text.end(), copy);
+  copy[comma] = '.';
+  return parse_number({copy, text.size()}, number);
 }
 
 bool is_time(std::string_view text) {
@@ -60,7 +68,8 @@ std::string list_of(const std::vector<std::string>& names) {
 }  // namespace
 
 struct TableReader::Impl {
-  Impl(TableSettings asked, Rejected to) : settings(std::move(asked)), rejected(std::move(to)) {}
+  Impl(TableSettings asked, Rejected to, Told tell)
+      : settings(std::move(asked)), rejected(std::move(to)), told(std::move(tell)) {}
 
   // What kind of table its first bytes show; false when they have not come yet.
   bool look() {
@@ -70,11 +79,20 @@ struct TableReader::Impl {
     if (front.size() < kByteOrderMark.size() && !finished && kByteOrderMark.substr(0, front.size()) == front)
       return false;
     if (front.substr(0, kByteOrderMark.size()) == kByteOrderMark) cutter.skip(kByteOrderMark.size());
-    const size_t first = cutter.front().find_first_not_of(" \t\r\n");
-    if (first == std::string_view::npos) return false;
-    kind = cutter.front()[first] == '{' ? Kind::kJson : Kind::kCsv;
+    const size_t first = cutter.front().find_first_not_of(" \t\r\n", blank);
+    drop_blank_lines(std::min(first, cutter.front().size()));
+    if (first == std::string_view::npos && blank <= kMostRowBytes) return false;
+    kind = first != std::string_view::npos && cutter.front()[blank] == '{' ? Kind::kJson : Kind::kCsv;
     if (kind == Kind::kCsv) cutter.quotes(0);
     return true;
+  }
+
+  // Before the first row; what is blank at its own beginning stays.
+  void drop_blank_lines(size_t blanks) {
+    const size_t end = cutter.front().substr(0, blanks).rfind('\n');
+    const size_t lines = end == std::string_view::npos ? 0 : end + 1;
+    cutter.skip(lines);
+    blank = blanks - lines;
   }
 
   void reject(int64_t line, std::string_view reason, std::string_view text) const {
@@ -122,7 +140,7 @@ struct TableReader::Impl {
   void read_header() {
     const auto fields = splitter.fields();
     headless =
-        std::any_of(fields.begin(), fields.end(), [](auto field) { return is_number(trimmed(field)); });
+        std::any_of(fields.begin(), fields.end(), [&](auto field) { return is_number(trimmed(field)); });
     for (size_t i = 0; i < fields.size(); ++i)
       header.push_back(headless ? std::to_string(i + 1)
                                 : std::string(trimmed(fields[i]).substr(0, kMostNameBytes)));
@@ -167,6 +185,21 @@ struct TableReader::Impl {
     return size_t(at - header.begin());
   }
 
+  bool number_of(std::string_view text, double& number) {
+    if (parse_number(text, number)) return true;
+    if (kind != Kind::kCsv || separator == ',' || !parse_decimal_comma(text, number)) return false;
+    if (!commas_told) tell(fmt::format("decimal commas: {} is read as {}", text, number));
+    commas_told = true;
+    return true;
+  }
+  bool is_number(std::string_view text) {
+    double ignored;
+    return number_of(text, ignored);
+  }
+  void tell(const std::string& sentence) const {
+    if (told) told(sentence);
+  }
+
   // Which columns are read, by the header and the first row.
   template <class Field>
   void choose(const Field& field) {
@@ -180,15 +213,52 @@ struct TableReader::Impl {
     }
     if (!settings.label.empty()) label_at = find(settings.label);
     for (const std::string& name : settings.columns) at.push_back(find(name));
-    for (size_t i = 0; i < header.size() && settings.columns.empty(); ++i)
-      if (i != time_at && i != label_at && is_number(field(i))) at.push_back(i);
-    for (const size_t i : at) columns.push_back(header[i]);
+    if (settings.columns.empty()) choose_numbers(field);
+    state.resize(at.size(), uint8_t(ColumnState::kNumbers));
     if (at.empty())
       fail("reading the table: no column has a number in its first row; name columns by --columns, of {}",
            list_of(header));
+    name_columns();
+    require_different_names();
+    if (settings.columns.empty())
+      tell(fmt::format("columns taken as numbers: {}{}{}", list_of(columns),
+                       time_at ? "; times: " + time_name : "", left_out));
+    chosen = true;
+  }
+
+  template <class Field>
+  void choose_numbers(const Field& field) {
+    std::vector<std::string> others;
+    for (size_t i = 0; i < header.size(); ++i) {
+      if (i == time_at || i == label_at) continue;
+      const bool missing = is_missing(field(i)), named = !header[i].empty();
+      if (is_number(field(i)) || (missing && named)) {
+        at.push_back(i);
+        state.push_back(uint8_t(missing ? ColumnState::kNothingYet : ColumnState::kNumbers));
+      } else if (named) {
+        others.push_back(fmt::format("{:.40} (begins with {:.40})", header[i], field(i)));
+      }
+    }
+    left_out = others.empty() ? "" : "; left out: " + list_of(others);
+  }
+
+  void name_columns() {
+    for (const size_t i : at) columns.push_back(header[i]);
     if (time_at) time_name = header[*time_at];
     values.resize(at.size());
-    chosen = true;
+  }
+
+  void require_different_names() const {
+    std::vector<std::string_view> names(columns.begin(), columns.end());
+    std::sort(names.begin(), names.end());
+    const auto twice = std::adjacent_find(names.begin(), names.end());
+    if (twice != names.end() && settings.columns.empty())
+      fail("reading the table: it has two columns {:.40}; rename one, or name others by --columns", *twice);
+    if (twice != names.end()) fail("reading the table: --columns names {:.40} twice", *twice);
+    for (const std::string& name : header)
+      if (std::binary_search(names.begin(), names.end(), name) &&
+          std::count(header.begin(), header.end(), name) > 1)
+        fail("reading the table: it has two columns {:.40}; rename one", name);
   }
 
   template <class Field>
@@ -200,15 +270,15 @@ struct TableReader::Impl {
       return false;
     }
     for (size_t i = 0; i < at.size(); ++i) {
-      const std::string_view value = field(at[i]);
-      if (is_missing(value)) {
-        values[i] = kMissing;
-      } else if (!parse_number(value, values[i]) || std::abs(values[i]) > kLargestValue) {
-        reject(row.line,
-               fmt::format("{}: {} is not a number that was measured", columns[i], value.substr(0, 40)),
-               text);
-        return false;
-      }
+      if (read_value(i, field(at[i]))) continue;
+      const std::string_view comma = parse_decimal_comma(field(at[i]), values[i])
+                                         ? "; a decimal comma is read where ; or tab separates"
+                                         : "";
+      reject(row.line,
+             fmt::format("{}: {} is not a number that was measured{}", columns[i], field(at[i]).substr(0, 40),
+                         comma),
+             text);
+      return false;
     }
     row.values = values;
     row.label = label_at ? field(*label_at) : std::string_view();
@@ -216,23 +286,86 @@ struct TableReader::Impl {
     return true;
   }
 
-  enum class Kind { kUnknown, kCsv, kJson };
+  // False when it is no number where there must be one.
+  bool read_value(size_t i, std::string_view value) {
+    values[i] = kMissing;
+    if (state[i] == uint8_t(ColumnState::kText) || is_missing(value)) return true;
+    double number = 0;
+    const bool is_one = number_of(value, number);
+    if (!is_one && state[i] == uint8_t(ColumnState::kNothingYet)) {
+      state[i] = uint8_t(ColumnState::kText);
+      tell(fmt::format(
+          "column {:.40}: its first value is {:.40}, no number; it is left out, as if all were missing",
+          columns[i], value));
+      return true;
+    }
+    if (!is_one || std::abs(number) > kLargestValue) return false;
+    state[i] = uint8_t(ColumnState::kNumbers);
+    values[i] = number;
+    return true;
+  }
+
+  void archive(Archive& archive) {
+    int64_t what = int64_t(kind), between = separator.value_or('\0');
+    int64_t flags = (headless ? 1 : 0) | (chosen ? 2 : 0) | (commas_told ? 4 : 0);
+    archive.whole(what, 0, int64_t(Kind::kCsv));
+    archive.whole(between, 0, ';');
+    archive.whole(flags, 0, 7);
+    if (between != 0 && between != ',' && between != ';' && between != '\t')
+      archive.refuse("what separates its fields does not");
+    int64_t names = int64_t(header.size()), numbers = int64_t(at.size());
+    archive.whole(names, 0, int64_t(kMostColumns));
+    header.resize(size_t(names));
+    for (std::string& name : header) archive.text(name, kMostNameBytes);
+    archive_place(archive, time_at);
+    archive_place(archive, label_at);
+    archive.whole(numbers, flags & 2 ? 1 : 0, flags & 2 ? names : 0);
+    at.resize(size_t(numbers));
+    state.resize(at.size());
+    for (size_t& place : at) {
+      int64_t i = int64_t(place);
+      archive.whole(i, 0, names - 1);
+      place = size_t(i);
+    }
+    archive.bytes(state);
+    cutter.archive(archive);
+    if (!archive.reading()) return;
+    kind = Kind(what);
+    if (between != 0) separator = char(between);
+    headless = flags & 1, chosen = flags & 2, commas_told = flags & 4;
+    for (const uint8_t column : state)
+      if (column > uint8_t(ColumnState::kText)) archive.refuse("a column in it is of no known kind");
+    if (chosen) name_columns();
+    if (kind == Kind::kCsv) cutter.quotes(char(between));
+  }
+
+  void archive_place(Archive& archive, std::optional<size_t>& place) const {
+    int64_t i = place ? int64_t(*place) : -1;
+    archive.whole(i, -1, int64_t(header.size()) - 1);
+    if (i >= 0) place = size_t(i);
+  }
+
+  enum class Kind { kUnknown, kJson, kCsv };
+  enum class ColumnState : uint8_t { kNumbers, kNothingYet, kText };
   TableSettings settings;
   Rejected rejected;
+  Told told;
   RowCutter cutter;
   FieldSplitter splitter;
   Kind kind = Kind::kUnknown;
   std::optional<char> separator;
-  bool headless = false, chosen = false, finished = false;
+  size_t blank = 0;  // so many bytes at the front of the cutter are
+  bool headless = false, chosen = false, finished = false, commas_told = false;
   std::vector<std::string> header, columns, texts;
-  std::string time_name;
+  std::string time_name, left_out;
   std::optional<size_t> time_at, label_at;
-  std::vector<size_t> at;  // of the columns in the header
+  std::vector<size_t> at;      // of the columns in the header
+  std::vector<uint8_t> state;  // of those columns
   std::vector<double> values;
 };
 
-TableReader::TableReader(TableSettings settings, Rejected rejected)
-    : impl_(std::make_unique<Impl>(std::move(settings), std::move(rejected))) {}
+TableReader::TableReader(TableSettings settings, Rejected rejected, Told told)
+    : impl_(std::make_unique<Impl>(std::move(settings), std::move(rejected), std::move(told))) {}
 TableReader::TableReader(TableReader&&) noexcept = default;
 TableReader::~TableReader() = default;
 
@@ -246,5 +379,6 @@ void TableReader::finish() {
 bool TableReader::next(TableRow& row) { return impl_->next(row); }
 const std::vector<std::string>& TableReader::columns() const { return impl_->columns; }
 const std::string& TableReader::time_column() const { return impl_->time_name; }
+void TableReader::archive(Archive& archive) { impl_->archive(archive); }
 
 }  // namespace brood

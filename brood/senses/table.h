@@ -2,8 +2,8 @@
 // other as their bytes come, from a file or from a pipe that never ends. What kind it is, its first bytes say.
 //
 // Nobody vouches for the bytes. A row that is not as it should be is handed to the caller with the reason, and
-// the stream goes on with the next one; only a table without the columns that were asked for ends it. Memory is
-// bounded by kMostRowBytes and kMostColumns, whatever comes.
+// the stream goes on with the next one; only a table without the columns that were asked for, or with two of a name, ends
+// it. Where ";" or tab separates, numbers may have a decimal comma. Memory is bounded by kMostRowBytes and kMostColumns, whatever comes.
 #pragma once
 
 #include <cstddef>
@@ -15,6 +15,8 @@
 #include <string_view>
 #include <vector>
 
+#include "brood/base/archive.h"
+
 namespace brood {
 
 constexpr size_t kMostRowBytes = size_t(1) << 20;
@@ -22,7 +24,8 @@ constexpr size_t kMostColumns = 4096;
 constexpr double kLargestValue = 1e100;  // what is beyond is no measurement
 
 struct TableSettings {
-  // The columns to read as numbers; empty: all that hold a number in the first row, but those below.
+  // The columns to read as numbers; empty: all that hold a number in the first row or nothing, but those below. One of
+  // these whose first value then is no number is left out: its values are all missing.
   std::vector<std::string> columns;
   // When each row was; empty: the first column when its name says so or its first value is a date, else none.
   std::string time;
@@ -48,7 +51,9 @@ struct RejectedRow {
 class TableReader {
  public:
   using Rejected = std::function<void(const RejectedRow&)>;
-  TableReader(TableSettings settings, Rejected rejected);
+  using Told =
+      std::function<void(const std::string&)>;  // a sentence for people: which columns are read, and how
+  TableReader(TableSettings settings, Rejected rejected, Told told = {});
   TableReader(TableReader&&) noexcept;
   ~TableReader();
 
@@ -62,6 +67,10 @@ class TableReader {
   // Known after the first row. The names of the numbers, in the order of TableRow::values.
   const std::vector<std::string>& columns() const;
   const std::string& time_column() const;  // empty: none
+
+  // Where it is, to go on there to the bit, also after finish() when more has come. Who reads one has been made with the
+  // same settings. Blocks fed must not be longer than kMostRowBytes.
+  void archive(Archive& archive);
 
  private:
   struct Impl;

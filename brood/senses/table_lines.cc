@@ -1,6 +1,7 @@
 #include "brood/senses/table_lines.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "brood/senses/table.h"
 
@@ -32,9 +33,10 @@ RowCutter::Cut RowCutter::give(size_t end, size_t next, std::string_view& row, i
 
 // A quote that somebody forgot would take the rest of the stream with it: go on after the first line. A line
 // without end is thrown away as it comes.
+// In what was looked through only: how the bytes come must not matter.
 RowCutter::Cut RowCutter::give_up(std::string_view& row, int64_t& line) {
-  const size_t end = std::min(bytes_.find('\n', begin_), bytes_.size());
-  skipping_ = end == bytes_.size();
+  const size_t end = std::min(std::string_view(bytes_).substr(0, at_).find('\n', begin_), at_);
+  skipping_ = end == at_;
   give(end, skipping_ ? end : end + 1, row, line);
   return Cut::kTooLong;
 }
@@ -58,6 +60,25 @@ RowCutter::Cut RowCutter::next(std::string_view& row, int64_t& line) {
   if (!finished_ || begin_ == bytes_.size()) return Cut::kNotYet;
   if (open_ && bytes_.find('\n', begin_) != std::string::npos) return give_up(row, line);
   return give(bytes_.size(), bytes_.size(), row, line);
+}
+
+void RowCutter::skip(size_t n) {
+  line_ += std::count(bytes_.begin() + int64_t(begin_), bytes_.begin() + int64_t(begin_ + n), '\n');
+  at_ = begin_ += n;
+}
+
+void RowCutter::archive(Archive& archive) {
+  std::string rest(front());
+  int64_t skipping = skipping_;
+  archive.whole(line_, 1, int64_t(1) << 60);
+  archive.whole(skipping, 0, 1);
+  archive.text(rest, 2 * kMostRowBytes);
+  if (!archive.reading()) return;
+  skipping_ = skipping != 0;
+  bytes_ = std::move(rest);
+  begin_ = at_ = 0;
+  open_ = finished_ = false;
+  field_begins_ = true;
 }
 
 const char* FieldSplitter::split(std::string_view row, char separator) {
@@ -90,18 +111,17 @@ const char* FieldSplitter::split(std::string_view row, char separator) {
 }
 
 char guess_separator(std::string_view header) {
-  char best = ',';
-  int64_t most = 0;
-  for (const char separator : {',', ';', '\t'}) {
-    int64_t count = 0;
-    bool quoted = false;
-    for (const char c : header) {
-      if (c == '"') quoted = !quoted;
-      if (c == separator && !quoted) ++count;
-    }
-    if (count > most) most = count, best = separator;
+  constexpr char kSeparators[] = {',', ';', '\t'};
+  int64_t counts[3] = {}, decimal = 0;
+  bool quoted = false;
+  const auto is_digit = [&](size_t i) { return i < header.size() && header[i] >= '0' && header[i] <= '9'; };
+  for (size_t i = 0; i < header.size(); ++i) {
+    if (header[i] == '"') quoted = !quoted;
+    for (size_t which = 0; which < 3 && !quoted; ++which) counts[which] += header[i] == kSeparators[which];
+    decimal += !quoted && header[i] == ',' && i > 0 && is_digit(i - 1) && is_digit(i + 1);
   }
-  return best;
+  if (counts[1] + counts[2] > 0) counts[0] -= decimal;
+  return kSeparators[std::max_element(counts, counts + 3) - counts];
 }
 
 }  // namespace brood

@@ -8,6 +8,8 @@
 #include <string_view>
 #include <vector>
 
+#include "brood/base/archive.h"
+
 namespace brood {
 
 // Cuts a stream into rows: at every line end, but, once quotes() was called, not inside quotes. Not thread-safe.
@@ -28,7 +30,11 @@ class RowCutter {
   Cut next(std::string_view& row, int64_t& line);
   // The first bytes, for a look at what they are.
   std::string_view front() const { return std::string_view(bytes_).substr(begin_); }
-  void skip(size_t n) { begin_ += n, at_ = begin_; }
+  void skip(size_t n);
+
+  // Where it is, with the bytes that no row was given of yet: at most a feed more than kMostRowBytes. What is read
+  // goes on there, also after finish().
+  void archive(Archive& archive);
 
  private:
   bool separates(char c) const;
@@ -60,7 +66,8 @@ class FieldSplitter {
   std::string text_;  // of fields that had quotes
 };
 
-// The most frequent of "," ";" and tab outside quotes; a comma when there is none.
+// The most frequent of "," ";" and tab outside quotes; a comma when there is none. Commas between digits may be decimal
+// ones and do not count where there are others.
 char guess_separator(std::string_view header);
 
 }  // namespace brood

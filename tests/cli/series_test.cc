@@ -89,10 +89,103 @@ TEST(LiveSeries, Mistakes) {
   refused({"live", "--as", "series", "--in", table, "--horizon", "0"}, "whole number");
   refused({"live", "--as", "series", "--in", table, "--out", "-", "--json"}, "standard output");
   EXPECT_EQ(run({"live", "--as", "series", "--in", table, "--save", folder / "kept"}).code, 0);
-  refused({"live", "--as", "series", "--in", table, "--save", folder / "kept"}, "already holds a series");
+  refused({"live", "--as", "series", "--in", table, "--lags", "3", "--save", folder / "kept"},
+          "already holds a series");
   refused({"live", "--as", "series", "--model", folder / "kept", "--in", table, "--horizon", "3"},
           "begun with");
   refused({"live", "--as", "series", "--model", folder / "absent", "--in", table}, "absent");
+}
+
+// What is there is not overwritten: not the input, not each other, not what somebody else has written.
+TEST(LiveSeries, OutputsOverwriteNothing) {
+  const Folder folder;
+  const std::string rows = waves(0, 30), table = folder.write("table.csv", rows),
+                    there = folder.write("there", "mine");
+  std::filesystem::create_hard_link(table, folder / "link.csv");
+  const auto live = [&](std::vector<std::string> more) {
+    std::vector<std::string> words{"live", "--as", "series", "--in", table};
+    words.insert(words.end(), more.begin(), more.end());
+    return words;
+  };
+  for (const char* option : {"--out", "--rejects", "--page"}) {
+    expect_refused(run(live({option, table})), "what --in reads");
+    expect_refused(run(live({option, folder / "link.csv"})), "what --in reads");
+    expect_refused(run(live({option, there})), "is there already");
+    expect_refused(run(live({option, there, "--save", folder / "kept"})), "is there already");
+  }
+  expect_refused(run(live({"--out", folder / "a", "--page", folder / "a"})), "a file of its own");
+  expect_refused(run(live({"--save", folder / "kept", "--out", folder / "kept/series.brood"})),
+                 "--save keeps");
+  Surroundings around;
+  around.input = table;
+  expect_refused(run({"live", "--as", "series", "--out", table}, around), "what --in reads");
+  EXPECT_EQ(read_file(table), rows);
+  EXPECT_EQ(read_file(there), "mine");
+  EXPECT_EQ(run(live({"--out", there, "--overwrite"})).code, 0);
+  EXPECT_NE(read_file(there), "mine");
+}
+
+TEST(LiveSeries, OptionsThatDoNothingAreRefused) {
+  const Folder folder;
+  const std::string table = folder.write("table.csv", waves(0, 30));
+  const auto refused = [&](std::vector<std::string> more, const std::string& named) {
+    std::vector<std::string> words{"live", "--as", "series", "--in", table};
+    words.insert(words.end(), more.begin(), more.end());
+    expect_refused(run(words), named);
+  };
+  refused({"--chunk", "3"}, "--chunk is for streams of bytes");
+  refused({"--fixed-weights"}, "--fixed-weights is for streams of bytes");
+  refused({"--memory", "3"}, "--memory is for streams of bytes");
+  refused({"--rollbacks", "3"}, "--rollbacks is for streams of bytes");
+  refused({"--delay", "3"}, "--delay goes with --label");
+  refused({"--label", "b", "--horizon", "3"}, "--horizon is about forecasts");
+  refused({"--label", "b", "--coverage", "0.5"}, "--coverage is about forecasts");
+  refused({"--label", "b", "--alarm", "0.5"}, "--alarm is about forecasts");
+  refused({"--label", "b", "--page", folder / "page"}, "--page is about forecasts");
+  refused({"--model", "mamba-s"}, "leave --model out");
+}
+
+// Nobody reads what is written: all is saved that was learnt, and it goes on from there.
+TEST(LiveSeries, AClosedPipeLosesNothing) {
+  const Folder folder;
+  const std::string table = folder.write("table.csv", waves(0, 20000));
+  int ends[2];
+  ASSERT_EQ(::pipe(ends), 0);
+  ::close(ends[0]);
+  Surroundings around;
+  around.output_pipe = ends[1];
+  const std::vector<std::string> command{"live", "--as",  "series", "--lags", "4",           "--in",
+                                         table,  "--out", "-",      "--save", folder / "a/b"};
+  EXPECT_EQ(run(command, around).code, 0);
+  ::close(ends[1]);
+  const auto saved = run({"info", folder / "a/b", "--json"}).json();
+  EXPECT_GT(saved.at("rows"), 0);
+  EXPECT_EQ(saved.at("columns"), nlohmann::json({"when", "a", "b"}));
+  EXPECT_EQ(run(command).code, 0);
+  EXPECT_EQ(run({"info", folder / "a/b", "--json"}).json().at("rows"), 20000);
+}
+
+TEST(LiveSeries, SaysWhatItCannotUse) {
+  const Folder folder;
+  const auto live = [&](const std::string& table, std::vector<std::string> more = {}) {
+    std::vector<std::string> words{"live", "--as", "series", "--in", folder.write("table", table)};
+    words.insert(words.end(), more.begin(), more.end());
+    return run(words);
+  };
+  const auto says = [](const Result& result, const std::string& what) {
+    EXPECT_EQ(result.code, 0) << result.err;
+    EXPECT_NE(result.err.find(what), std::string::npos) << result.err;
+  };
+  says(live("a,kind\n1,x\n2,y\n"), "columns taken as numbers: a; left out: kind (begins with x)");
+  says(live("t;a\n1;1,5\n2;2,5\n"), "1,5 is read as 1.5");
+  says(live("t,a\n1,1\n2,2\n2,3\n1,4\n5,5\n", {"--time", "t"}), "2 rows not later than the row before");
+  says(live("a\n1\n"), "1 row in");
+  says(live("a\n1\n2\n3\n", {"--horizon", "5"}), "no forecast 5 rows ahead was scored");
+  expect_refused(live("a,b,a\n1,2,3\n"), "two columns a");
+  const Result rejected = live("a\n1 2\n3 4\n", {"--columns", "a"});
+  EXPECT_EQ(rejected.code, 2);
+  EXPECT_NE(rejected.err.find("all 2 rows"), std::string::npos) << rejected.err;
+  EXPECT_NE(rejected.err.find("1 2 is not a number"), std::string::npos) << rejected.err;
 }
 
 TEST(LiveSeries, AnEmptyStreamIsNoMistake) {

@@ -1,5 +1,5 @@
-// Any bytes as a saved series: refused with an Error, or one that goes on and says finite numbers. The check sum
-// is mended first, or nothing would get past it.
+// Any bytes as a saved series: refused with an Error, or one that, written again, is the same bytes, and goes
+// on. The check sum is mended first, or nothing would get past it.
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
@@ -16,6 +16,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   for (int shift = 0; shift < 32; shift += 8) bytes.push_back(uint8_t(crc >> shift));
   try {
     KeptSeries kept = parse_series(std::as_bytes(std::span(bytes)), "series");
+    const std::vector<std::byte> again = series_bytes(kept);
+    BROOD_ASSERT(again.size() == bytes.size() && std::memcmp(again.data(), bytes.data(), bytes.size()) == 0);
     std::vector<double> row(kept.columns.size(), 1.5);
     for (int i = 0; i < 3; ++i) {
       if (kept.forecasts) kept.forecasts->observe(row, 1);

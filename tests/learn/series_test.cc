@@ -3,11 +3,13 @@
 
 #include <gtest/gtest.h>
 
+#include <array>
 #include <cmath>
 #include <cstring>
 #include <limits>
 #include <numbers>
 
+#include "brood/base/crc32.h"
 #include "brood/base/error.h"
 #include "brood/base/memory.h"
 #include "brood/base/random.h"
@@ -131,6 +133,82 @@ TEST(Series, GoesOnToTheBitAfterASave) {
   EXPECT_EQ(again.time, "when");
   EXPECT_EQ(again.last_time, 17);
   EXPECT_EQ(said(*again.forecasts, rows, 300, 700), expected);
+}
+
+// How much memory a file asks for is known before it is taken: a learner that has learnt nothing writes exactly that.
+TEST(Series, SizesAreKnownBefore) {
+  for (const auto& [horizon, season, lags, columns] :
+       {std::array<int64_t, 4>{1, 0, 1, 1}, {3, 24, 8, 2}, {7, 5, 8, 40}}) {
+    SeriesSettings settings;
+    settings.horizon = horizon;
+    settings.season = season;
+    settings.lags = lags;
+    EXPECT_EQ(archived_bytes(SeriesLearner(columns, settings)),
+              SeriesLearner::least_bytes(columns, settings));
+    const ClassSettings classes{.delay = horizon, .season = season, .window = lags};
+    EXPECT_EQ(archived_bytes(ClassLearner(columns, classes)), ClassLearner::least_bytes(columns, classes));
+  }
+}
+
+KeptSeries some_series(bool classes) {
+  KeptSeries kept{.columns = {"a", "b"}, .label = classes ? "kind" : "", .settings = small()};
+  kept.begin();
+  SeriesStream& stream = kept.stream.emplace();
+  stream.source = {.name = "/somewhere/table.csv", .taken = 1234, .check = 77, .ended = true};
+  stream.rows = 50;
+  stream.first_rejected = "line 3: what";
+  if (!classes) stream.plot.emplace(2);
+  const Rows rows = waves(50, 5);
+  for (size_t t = 0; t < rows.size(); ++t) {
+    if (classes) kept.classes->observe(rows[t], t % 3 == 0 ? "x" : "y");
+    if (classes) continue;
+    kept.forecasts->observe(rows[t], 1);
+    stream.plot->add(int64_t(t), rows[t], kept.forecasts->reports());
+  }
+  return kept;
+}
+
+// Whatever is turned over behind a check that is right: refused with an Error, or a series that goes on; written again it
+// is the same bytes.
+TEST(Series, ForgedFilesAreRefusedOrGoOn) {
+  for (const bool classes : {false, true}) {
+    KeptSeries kept = some_series(classes);
+    const std::vector<std::byte> good = series_bytes(kept);
+    const auto body = std::span(good).first(good.size() - 4);
+    int refused = 0, tries = 0;
+    for (size_t at = 0; at < body.size(); at += at < 600 ? 1 : body.size() / 400 + 1, ++tries) {
+      std::vector<std::byte> forged(body.begin(), body.end());
+      forged[at] ^= std::byte(0x90);
+      const uint32_t crc = crc32({reinterpret_cast<const uint8_t*>(forged.data()), forged.size()});
+      for (int shift = 0; shift < 32; shift += 8) forged.push_back(std::byte(crc >> shift));
+      try {
+        KeptSeries read = parse_series(forged, "forged");
+        EXPECT_TRUE(series_bytes(read) == forged) << at;
+        if (read.forecasts) read.forecasts->observe(std::vector<double>(read.columns.size(), 1.5), 1);
+        if (read.classes) read.classes->observe(std::vector<double>(read.columns.size(), 1.5), "x");
+      } catch (const Error&) {
+        ++refused;
+      }
+    }
+    EXPECT_GT(refused, tries / 10);
+  }
+}
+
+TEST(Series, PlotsKeepTheStrongestAlarms) {
+  SeriesPlot plot(1);
+  const int64_t rows = 2 * int64_t(SeriesPlot::kMostAlarms);
+  for (int64_t t = 0; t < rows; ++t) {
+    SeriesReport report{};
+    report.alarm = true;
+    report.anomaly = double(t * 7919 % rows);
+    const double value = 1;
+    plot.add(t, {&value, 1}, {&report, 1});
+  }
+  const SeriesPlot::Track& track = plot.tracks()[0];
+  EXPECT_EQ(track.alarms.size(), SeriesPlot::kMostAlarms);
+  EXPECT_EQ(track.weaker, rows - int64_t(SeriesPlot::kMostAlarms));
+  for (const SeriesPlot::Alarm& alarm : track.alarms) EXPECT_GE(alarm.anomaly, double(rows / 2));
+  EXPECT_LT(track.points.size(), SeriesPlot::kMostPoints);
 }
 
 TEST(Series, DamagedFilesAreRefused) {

@@ -12,7 +12,7 @@ namespace brood {
 namespace {
 
 struct Read {
-  std::vector<std::string> columns, reasons, labels, times;
+  std::vector<std::string> columns, reasons, labels, times, told;
   std::vector<std::vector<double>> values;
   std::vector<double> seconds;
   std::vector<int64_t> lines, rejected_lines;
@@ -24,10 +24,13 @@ struct Read {
 
 Read read(const std::string& text, TableSettings settings = {}, size_t piece = 1 << 20) {
   Read all;
-  TableReader reader(std::move(settings), [&](const RejectedRow& row) {
-    all.reasons.emplace_back(row.reason);
-    all.rejected_lines.push_back(row.line);
-  });
+  TableReader reader(
+      std::move(settings),
+      [&](const RejectedRow& row) {
+        all.reasons.emplace_back(row.reason);
+        all.rejected_lines.push_back(row.line);
+      },
+      [&](const std::string& sentence) { all.told.push_back(sentence); });
   TableRow row;
   const auto take = [&] {
     while (reader.next(row)) {
@@ -130,6 +133,91 @@ TEST(Table, ColumnsByNameAndWithoutHeader) {
   EXPECT_THROW(read("a,b\nx,y\n"), Error);
   EXPECT_TRUE(read("").values.empty());
   EXPECT_TRUE(read("a,b\n").values.empty());
+}
+
+// A reader that is saved at any place goes on as if nothing had happened.
+TEST(Table, GoesOnFromASave) {
+  const std::string text = "\n \ntime;a;b;c;kind\n1;1,5;;x;\"q\n;\"\n2;2;oops;;r\n3;3\n\n4;4;5;;" +
+                           std::string(40, 's') + "\n5;7;8;;t";
+  const TableSettings settings{{}, "", "kind"};
+  const Read whole = read(text, settings);
+  ASSERT_EQ(whole.values.size(), 4u);
+  for (size_t at = 0; at <= text.size(); ++at) {
+    Read parts;
+    std::vector<std::byte> saved;
+    const auto rejected = [&](const RejectedRow& row) { parts.reasons.emplace_back(row.reason); };
+    TableRow row;
+    for (const std::string& part : {text.substr(0, at), text.substr(at)}) {
+      TableReader reader(settings, rejected);
+      if (!saved.empty()) {
+        Archive in(saved, "table");
+        reader.archive(in);
+        in.end();
+      }
+      reader.feed({reinterpret_cast<const uint8_t*>(part.data()), part.size()});
+      if (!saved.empty()) reader.finish();
+      for (bool more = true; more;) {
+        more = reader.next(row);
+        if (more) parts.labels.emplace_back(row.label), parts.lines.push_back(row.line);
+        if (more && saved.empty()) break;  // with rows that are still to be taken
+      }
+      parts.columns = reader.columns();
+      Archive out;
+      reader.archive(out);
+      saved = out.take();
+    }
+    EXPECT_EQ(parts.labels, whole.labels) << at;
+    EXPECT_EQ(parts.lines, whole.lines) << at;
+    EXPECT_EQ(parts.reasons, whole.reasons) << at;
+    EXPECT_EQ(parts.columns, whole.columns) << at;
+  }
+}
+
+TEST(Table, ColumnsThatBeginWithNothing) {
+  const Read all = read("a,b,kind,note,\n1,,red,,\n2,3,blue,some,\n3,4,red,words,\n");
+  EXPECT_EQ(all.columns, (std::vector<std::string>{"a", "b", "note"}));
+  ASSERT_EQ(all.values.size(), 3u);
+  EXPECT_TRUE(std::isnan(all.values[0][1]));
+  EXPECT_EQ(all.values[1][1], 3);
+  EXPECT_TRUE(std::isnan(all.values[1][2]) && std::isnan(all.values[2][2]));
+  ASSERT_EQ(all.told.size(), 2u);
+  EXPECT_EQ(all.told[0], "columns taken as numbers: a, b, note; left out: kind (begins with red)");
+  EXPECT_NE(all.told[1].find("note: its first value is some"), std::string::npos);
+}
+
+TEST(Table, DecimalCommas) {
+  const Read all = read("t;a\n1,5;2,25\n2;-3,5\n3;1,2,3\n");
+  EXPECT_EQ(all.values, (Rows{{1.5, 2.25}, {2, -3.5}}));
+  EXPECT_EQ(all.told.front(), "decimal commas: 1,5 is read as 1.5");
+  EXPECT_EQ(all.reasons.size(), 1u);
+  EXPECT_EQ(read("1,5;2,25\n2,5;3\n").values, (Rows{{1.5, 2.25}, {2.5, 3}}));
+  const Read other = read("a,b\n1,2\n1,\"2,5\"\n");
+  ASSERT_EQ(other.reasons.size(), 1u);
+  EXPECT_NE(other.reasons[0].find("decimal comma"), std::string::npos);
+}
+
+TEST(Table, TwoColumnsOfANameAreRefused) {
+  EXPECT_THROW(read("a,b,a\n1,2,3\n"), Error);
+  EXPECT_THROW(read("a,b\n1,2\n", {{"a", "a"}, "", ""}), Error);
+  EXPECT_EQ(read("a,b,a\n1,2,3\n", {{"b"}, "", ""}).values, (Rows{{2}}));
+}
+
+// However many blanks come first: they are not kept, and not looked at again and again.
+TEST(Table, BlanksAtTheStartTakeNoMemory) {
+  TableReader reader({}, [](const RejectedRow&) {});
+  const std::string blanks(1 << 16, '\n');
+  TableRow row;
+  for (int i = 0; i < 1000; ++i) {
+    reader.feed({reinterpret_cast<const uint8_t*>(blanks.data()), blanks.size()});
+    EXPECT_FALSE(reader.next(row));
+  }
+  Archive out;
+  reader.archive(out);
+  EXPECT_LT(out.take().size(), 1000u);
+  const std::string table = "a\n1\n";
+  reader.feed({reinterpret_cast<const uint8_t*>(table.data()), table.size()});
+  ASSERT_TRUE(reader.next(row) || reader.next(row));
+  EXPECT_EQ(row.line, 1000 * 65536 + 2);
 }
 
 TEST(Timestamp, Forms) {
