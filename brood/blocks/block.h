@@ -29,6 +29,9 @@ struct StateSpec {
   // What a step touches of it (model/cost.h): all of it, which is faded, added to and read; rows of a cache
   // twice as long as what is looked back at; rows of neurons, of which they or their pair are awake.
   enum class Use { kWhole, kCache, kNeurons } use = Use::kWhole;
+  // How a diagonal recurrence moves with its own parameters (docs/rtrl.md): there only where a learner wants it; the
+  // block's StateVar is empty elsewhere.
+  bool trace = false;
 };
 
 // What a forward pass measured about itself, for people: shares of neurons awake, loads of experts.

@@ -9,7 +9,8 @@
 // The modes begin where those of HiPPO do (the optimal memory of the past in Legendre polynomials), or by one
 // of two simpler laws: key "init".
 //
-// State per stream: h, N complex numbers a channel.
+// State per stream: h, N complex numbers a channel; for real-time recurrent learning the traces ∂h/∂Ā and ∂h/∂B̄, too,
+// through which a, and with it Δ, learns from all of the stream (docs/rtrl.md).
 #include "brood/autograd/complex_scan.h"
 #include "brood/autograd/discretise.h"
 #include "brood/autograd/scalar_scan.h"
@@ -88,13 +89,16 @@ class S4d final : public Block {
     initialise_uniform(out_bias_, s.d_model, random);
   }
 
-  std::vector<StateSpec> state() const override { return {{"modes", {shapes_.N, 2, shapes_.d_model}}}; }
+  std::vector<StateSpec> state() const override {
+    return {{"modes", {shapes_.N, 2, shapes_.d_model}},
+            {.name = "modes_traces", .shape = {2 * shapes_.N, 2, shapes_.d_model}, .trace = true}};
+  }
 
   Var forward(BlockContext& context, Var x) override {
     Tape& tape = context.tape;
     const int64_t d = shapes_.d_model;
     const Discrete m = modes(tape);
-    Var y = complex_scan(tape, x, m.A, m.B, m.C, d_, context.chunk, context.state[0]);
+    Var y = complex_scan(tape, x, m.A, m.B, m.C, d_, context.chunk, context.state[0], &context.state[1]);
     y = linear(tape, gelu(tape, y), out_, out_bias_);
     return mul(tape, contiguous(tape, tape.columns(y, 0, d)),
                sigmoid(tape, contiguous(tape, tape.columns(y, d, 2 * d))));

@@ -25,6 +25,11 @@ void add_live_options(CLI::App& app, LiveSettings& settings) {
   steps("--rehearsals", settings.rehearsals, 0, "windows of the past in each rehearsal; 0: none");
   steps("--rehearsal-window", settings.rehearsal_window, 1, "bytes of such a window");
   steps("--rehearse-every", settings.rehearse_every, 1, "chunks between rehearsals");
+  app.add_flag("--rtrl", settings.rtrl,
+               "real-time recurrent learning: decays and step sizes of mamba and s4d learn from all of the "
+               "past, not "
+               "from a chunk of it (docs/rtrl.md)")
+      ->group("Learning");
   app.add_flag("!--fixed-weights", settings.learning,
                "the network learns nothing: only its state moves, and what --memory holds")
       ->group("Learning");

@@ -36,6 +36,12 @@ template <class V>
 HWY_INLINE Complex<V> Plus(Complex<V> x, Complex<V> y) {
   return {hn::Add(x.re, y.re), hn::Add(x.im, y.im)};
 }
+// A h + B u: a step of a complex mode.
+template <class V>
+HWY_INLINE Complex<V> Step(Complex<V> A, Complex<V> B, Complex<V> h, V u) {
+  return {hn::MulAdd(A.re, h.re, hn::NegMulAdd(A.im, h.im, hn::Mul(B.re, u))),
+          hn::MulAdd(A.re, h.im, hn::MulAdd(A.im, h.re, hn::Mul(B.im, u)))};
+}
 template <class D, class V = hn::Vec<D>>
 HWY_INLINE Complex<V> Inverse(D d, Complex<V> x) {
   const V scale = hn::Div(hn::Set(d, 1.0f), hn::MulAdd(x.re, x.re, hn::Mul(x.im, x.im)));

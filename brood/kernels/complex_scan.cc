@@ -69,13 +69,6 @@ HWY_INLINE void add(D d, const ComplexScan& s, Modes<D> z, float* array, int64_t
   store(d, s, Plus(load(d, s, array, n, c), z), array, n, c);
 }
 
-// A h + B u
-template <class V>
-HWY_INLINE Complex<V> step(Complex<V> A, Complex<V> B, Complex<V> h, V u) {
-  return {hn::MulAdd(A.re, h.re, hn::NegMulAdd(A.im, h.im, hn::Mul(B.re, u))),
-          hn::MulAdd(A.re, h.im, hn::MulAdd(A.im, h.re, hn::Mul(B.im, u)))};
-}
-
 // K modes from n through some steps: h on to `to`, Re(C h) onto sums, whose rows are sums_stride apart.
 template <int K, class D>
 HWY_INLINE void scan_modes(D d, const ComplexScan& s, int64_t row, int64_t steps, int64_t n, int64_t c,
@@ -91,7 +84,7 @@ HWY_INLINE void scan_modes(D d, const ComplexScan& s, int64_t row, int64_t steps
     const auto u = hn::LoadU(d, s.u.row(row + t) + c);
     auto sum = hn::LoadU(d, sums + t * sums_stride);
     for (int k = 0; k < K; ++k) {
-      h[k] = step(A[k], B[k], h[k], u);
+      h[k] = Step(A[k], B[k], h[k], u);
       sum = hn::NegMulAdd(C[k].im, h[k].im, hn::MulAdd(C[k].re, h[k].re, sum));
     }
     hn::StoreU(sum, d, sums + t * sums_stride);
@@ -165,7 +158,7 @@ void reverse_mode(D d, const ComplexScan& s, int64_t steps, int64_t n, int64_t c
   hn::Store(h.re, d, again(0));
   hn::Store(h.im, d, again(0) + kSlot);
   for (int64_t t = 0; t < steps; ++t) {
-    h = step(A, B, h, hn::Load(d, tile.u + t * kSlot));
+    h = Step(A, B, h, hn::Load(d, tile.u + t * kSlot));
     hn::Store(h.re, d, again(t + 1));
     hn::Store(h.im, d, again(t + 1) + kSlot);
   }

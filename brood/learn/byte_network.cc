@@ -16,7 +16,7 @@ constexpr size_t kBytes = 256;
 ByteNetwork::ByteNetwork(Model& model, const LiveSettings& settings)
     : model_(model),
       learnt_(model.make_state(1)),
-      ahead_(model.make_state(1)),
+      ahead_(model.make_state(1, settings.rtrl)),
       learner_(model, learnt_, settings),
       probabilities_(kBytes, 1.0f / kBytes) {
   BROOD_ASSERT(model.frame().vocab_size >= int64_t(kBytes));

@@ -223,6 +223,7 @@ LiveLearner::LiveLearner(Model& model, State& state, const LiveSettings& setting
                                   settings.rehearsal_memory < 2 * (settings.rehearsal_window + 1)))
     fail("live: rehearsal needs a window and an interval of at least 1 and a memory of two windows");
   BROOD_ASSERT(state.streams == 1);
+  model.set_traces(state, settings.rtrl);
   if (memory && model.frame().vocab_size < 256)
     fail("live: a vocabulary of {} has no room for bytes, and only bytes can be remembered",
          model.frame().vocab_size);
@@ -312,7 +313,7 @@ bool LiveLearner::copy_to(LiveCopy& copy) const {
   if (!is_finite(s.model, s.state)) return false;
   if (!copy.model) {
     copy.model = std::make_unique<Model>(s.model.config());
-    copy.state = s.model.make_state(s.state.streams);
+    copy.state = s.model.make_state(s.state.streams, s.state.traces);
   }
   copy_learnt(s.model.parameters(), copy.model->parameters());
   copy.state.copy_from(s.state);

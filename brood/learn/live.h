@@ -19,6 +19,9 @@ struct LiveSettings {
   int64_t chunk = 32;       // steps between updates, and steps that a gradient reaches back
   bool learning = true;     // off: score only, the weights stay as they are
   bool remembering = true;  // off: the memory, if there is one, predicts and follows, but learns nothing
+  // Real-time recurrent learning (docs/rtrl.md): the parameters of diagonal recurrences learn from all of the stream,
+  // however short the chunks, by traces that the state has from now on. Throws Error where there are none.
+  bool rtrl = false;
   // learning_rate is the peak. Updates that ride in backward cannot clip by a global norm.
   OptimiserSettings optimiser = {.learning_rate = 2e-3, .weight_decay = 0, .clip = 0};
   int64_t warmup = 100;  // updates of linear warm-up

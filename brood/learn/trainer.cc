@@ -182,6 +182,7 @@ void Trainer::resume(const LoadedModel& loaded) {
       fail("train: the state of {} streams to carry on is missing", settings_.batch);
     }
     state_ = loaded.state->clone();
+    model_.set_traces(state_, false);  // of a stream that was learnt live
   }
 }
 

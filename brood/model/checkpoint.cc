@@ -220,13 +220,14 @@ std::unique_ptr<State> read_state(const SafetensorsFile& file, const Model& mode
   // Before a state of that size is made: does the file hold one?
   int64_t stored_bytes = 0;
   for (const auto& [name, tensor] : file.tensors()) stored_bytes += tensor.bytes;
-  if (stored_bytes / streams != model.state_bytes_per_stream())
+  const bool traces = model.has_traces() && stored_bytes / streams == model.state_bytes_per_stream(true);
+  if (!traces && stored_bytes / streams != model.state_bytes_per_stream())
     fail(
         "{}: it holds {} bytes for {} streams, but the model's state is {} bytes a stream; remove the file "
         "to "
         "begin anew",
         file.name(), stored_bytes, streams, model.state_bytes_per_stream());
-  const State one = model.make_state(1);
+  const State one = model.make_state(1, traces);
   for (const StateTensor& t : one.tensors) {
     const StoredTensor* stored = file.find(t.name);
     if (!stored)
@@ -239,7 +240,7 @@ std::unique_ptr<State> read_state(const SafetensorsFile& file, const Model& mode
   }
   if (file.tensors().size() != one.tensors.size())
     fail("{}: it holds states that this model does not have; remove the file to begin anew", file.name());
-  auto state = std::make_unique<State>(model.make_state(streams));
+  auto state = std::make_unique<State>(model.make_state(streams, traces));
   for (StateTensor& t : state->tensors) file.read_f32(t.name, {t.value.f32(), size_t(t.value.size())});
   for (int64_t b = 0; b < streams; ++b)
     state->positions[size_t(b)] = count_from(positions[size_t(b)], file, kPositions);

@@ -55,6 +55,7 @@ int64_t held_state_bytes(const Model& model, int64_t position) {
   int64_t numbers = 0;
   for (const auto& block : model.blocks()) {
     for (const StateSpec& spec : block->state()) {
+      if (spec.trace) continue;
       numbers +=
           spec.use == StateSpec::Use::kCache ? seen_rows(spec, position) * spec.shape[1] : spec.shape.size();
     }
@@ -88,6 +89,7 @@ StepCost step_cost(Model& model, Precision precision, int64_t position, const Aw
   tape.start(false);  // forgets the recorded uses
   for (const auto& block : model.blocks()) {
     for (const StateSpec& spec : block->state()) {
+      if (spec.trace) continue;
       const Traffic traffic = state_traffic(spec, position, awake);
       cost.state_bytes += traffic.bytes;
       cost.flops += traffic.flops;

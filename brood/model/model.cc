@@ -69,14 +69,26 @@ bool Model::has_pass_losses() const {
                      [](const std::unique_ptr<Block>& block) { return block->has_pass_losses(); });
 }
 
-State Model::make_state(int64_t streams) const {
-  require_memory(double(streams) * double(state_bytes_per_stream()),
+bool Model::has_traces() const {
+  const auto has = [](const std::vector<StateSpec>& layer) {
+    return std::any_of(layer.begin(), layer.end(), [](const StateSpec& spec) { return spec.trace; });
+  };
+  return std::any_of(specs_.begin(), specs_.end(), has);
+}
+
+State Model::make_state(int64_t streams, bool traces) const {
+  if (traces && !has_traces())
+    fail("model: a {} has no traces for real-time recurrent learning (--rtrl); mamba and s4d have",
+         architecture_);
+  require_memory(double(streams) * double(state_bytes_per_stream(traces)),
                  fmt::format("model: the states of {} streams", streams), "choose a smaller batch");
   State state;
   state.streams = streams;
+  state.traces = traces;
   state.positions.assign(size_t(streams), 0);
   for (size_t layer = 0; layer < specs_.size(); ++layer) {
     for (const StateSpec& spec : specs_[layer]) {
+      if (spec.trace && !traces) continue;
       std::vector<int64_t> extents{streams};
       for (int i = 0; i < spec.shape.rank(); ++i) extents.push_back(spec.shape[i]);
       state.tensors.push_back({fmt::format("layers.{}.{}", layer, spec.name),
@@ -84,6 +96,16 @@ State Model::make_state(int64_t streams) const {
     }
   }
   return state;
+}
+
+void Model::set_traces(State& state, bool wanted) const {
+  if (state.traces == wanted) return;
+  State other = make_state(state.streams, wanted);
+  other.positions = std::move(state.positions);
+  for (StateTensor& to : other.tensors)
+    for (StateTensor& from : state.tensors)
+      if (from.name == to.name) to.value = std::move(from.value);
+  state = std::move(other);
 }
 
 StateGradient Model::make_state_gradient(int64_t streams) const {
@@ -98,10 +120,11 @@ StateGradient Model::make_state_gradient(int64_t streams) const {
   return gradient;
 }
 
-int64_t Model::state_bytes_per_stream() const {
+int64_t Model::state_bytes_per_stream(bool traces) const {
   int64_t n = 0;
   for (const auto& layer : specs_)
-    for (const StateSpec& spec : layer) n += spec.shape.size() * int64_t(sizeof(float));
+    for (const StateSpec& spec : layer)
+      if (traces || !spec.trace) n += spec.shape.size() * int64_t(sizeof(float));
   return n;
 }
 
@@ -112,7 +135,7 @@ Var Model::forward(Tape& tape, State& state, std::span<const int32_t> tokens, in
     if (token < 0 || token >= frame_.vocab_size)
       fail("model: token {} is outside the vocabulary of {}", token, frame_.vocab_size);
   StateGradient* const gradient = tape.recording() ? options.state_gradient : nullptr;
-  BROOD_ASSERT(!gradient || gradient->tensors.size() == state.tensors.size());
+  BROOD_ASSERT(!gradient || (!state.traces && gradient->tensors.size() == state.tensors.size()));
   const Chunk chunk{.B = B,
                     .T = T,
                     .positions = state.positions.data(),
@@ -127,10 +150,11 @@ Var Model::forward(Tape& tape, State& state, std::span<const int32_t> tokens, in
   size_t next = 0;
   for (size_t layer = 0; layer < blocks_.size(); ++layer) {
     std::array<StateVar, 8> vars;
-    const size_t n = specs_[layer].size();
+    const size_t first = next, n = specs_[layer].size();
     BROOD_ASSERT(n <= vars.size());
     for (size_t i = 0; i < n; ++i) {
-      StateTensor& t = state.tensors[next + i];
+      if (specs_[layer][i].trace && !state.traces) continue;
+      StateTensor& t = state.tensors[next++];
       const int64_t size = t.value.size() / B;
       if (!t.in_place)
         for (int64_t b = 0; b < B; ++b)
@@ -143,7 +167,7 @@ Var Model::forward(Tape& tape, State& state, std::span<const int32_t> tokens, in
         memory = tape.make(B, size, false);
         std::memcpy(memory.value(), t.value.f32(), size_t(t.value.bytes()));
       }
-      if (gradient) open_gradient(tape, memory, gradient->tensors[next + i]);
+      if (gradient) open_gradient(tape, memory, gradient->tensors[next - 1]);
       vars[i] = {memory, memory};
     }
     BlockContext context{.tape = tape,
@@ -152,13 +176,16 @@ Var Model::forward(Tape& tape, State& state, std::span<const int32_t> tokens, in
                          .activity = options.activity,
                          .dropout_seed = options.seed * 1024 + layer};
     x = blocks_[layer]->forward(context, x);
-    for (size_t i = 0; i < n && gradient; ++i) seed_gradient(tape, vars[i].out, gradient->tensors[next + i]);
+    if (gradient) {
+      size_t at = first;
+      for (size_t i = 0; i < n; ++i)
+        if (vars[i].in) seed_gradient(tape, vars[i].out, gradient->tensors[at++]);
+    }
     for (size_t i = 0; i < n && options.keep_state; ++i) {
       const StateVar v = vars[i];
-      if (v.out.value() == v.in.value()) continue;
+      if (!v.in || v.out.value() == v.in.value()) continue;
       tape.at_end([v] { std::memcpy(v.in.value(), v.out.value(), size_t(v.in.size()) * sizeof(float)); });
     }
-    next += n;
     if (!tape.recording()) {
       const int64_t rows = x.rows(), cols = x.cols();
       std::memcpy(carried, x.value(), size_t(x.size()) * sizeof(float));

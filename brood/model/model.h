@@ -21,7 +21,8 @@ struct ForwardOptions {
   Activity* activity = nullptr;  // receives the shares of neurons awake
   // For a tape that records: how the loss of what follows changes with the final state. forward() takes it
   // from here, and once the step is over the gradient with respect to the initial state stands in its place.
-  // Handed from chunk to chunk, backwards, it makes of many chunks one (learn/chunked_backward.h).
+  // Handed from chunk to chunk, backwards, it makes of many chunks one (learn/chunked_backward.h). Not with traces,
+  // which do the same forwards.
   StateGradient* state_gradient = nullptr;
 };
 
@@ -38,12 +39,16 @@ class Model {
   const ParameterStore& parameters() const { return *parameters_; }
   int64_t parameter_count() const { return parameters_->count(); }
 
-  // Throws Error when so many would not fit into this machine's memory. What is never written costs none.
-  State make_state(int64_t streams) const;
+  // Throws Error when so many would not fit into this machine's memory, and with traces when no recurrence of the
+  // model has any. What is never written costs no memory.
+  State make_state(int64_t streams, bool traces = false) const;
+  // Adds traces to a state without, which begin at zero, or takes them away.
+  void set_traces(State& state, bool wanted) const;
   // All zeros. Throws Error when the model has states without a gradient: those that change in place (synapses,
   // caches of keys).
   StateGradient make_state_gradient(int64_t streams) const;
-  int64_t state_bytes_per_stream() const;
+  int64_t state_bytes_per_stream(bool traces = false) const;
+  bool has_traces() const;       // whether a state can have any
   bool has_pass_losses() const;  // as of its blocks (blocks/block.h)
 
   // Reads a chunk: tokens[b·T + t], advances the state by T steps (when the tape records: once the step

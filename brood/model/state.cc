@@ -11,6 +11,7 @@ State State::clone() const {
   State copy;
   copy.streams = streams;
   copy.positions = positions;
+  copy.traces = traces;
   for (const StateTensor& t : tensors) copy.tensors.push_back({t.name, t.value.clone(), t.in_place});
   return copy;
 }
@@ -21,6 +22,7 @@ State State::fork(int64_t stream, int64_t copies) const {
                  fmt::format("state: {} copies of a stream", copies), "make fewer");
   State forked;
   forked.streams = copies;
+  forked.traces = traces;
   forked.positions.assign(size_t(copies), positions[size_t(stream)]);
   for (const StateTensor& t : tensors) {
     std::vector<int64_t> extents{copies};

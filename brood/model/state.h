@@ -22,6 +22,7 @@ struct State {
   int64_t streams = 0;
   std::vector<StateTensor> tensors;
   std::vector<int64_t> positions;  // [streams] steps seen
+  bool traces = false;             // tensors holds traces (blocks/block.h), too
 
   State clone() const;
   // One of the streams, as often as wanted: each copy goes on by itself. Throws Error when so many would not

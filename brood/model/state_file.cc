@@ -54,6 +54,7 @@ std::string fingerprint(const Model& model) {
 
 KeptState kept_state(const Model& model, State state, std::vector<int32_t> last) {
   BROOD_ASSERT(last.size() == size_t(state.streams));
+  model.set_traces(state, false);
   return {std::move(state), std::move(last), model.architecture(), fingerprint(model)};
 }
 

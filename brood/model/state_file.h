@@ -16,6 +16,7 @@ namespace brood {
 // Of a model's weights, their names and shapes: 16 hexadecimal digits. Reads all of them.
 std::string fingerprint(const Model& model);
 
+// Without its traces, if it has any: they are of weights that learn.
 KeptState kept_state(const Model& model, State state, std::vector<int32_t> last);
 
 // A kill leaves the old file or the new. Throws Error: what the system says, or a NaN among the numbers.
