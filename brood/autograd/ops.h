@@ -69,11 +69,19 @@ Var causal_conv_silu(Tape& tape, Var x, Parameter& weight, Parameter& bias, cons
 // The same without a bias.
 Var causal_conv_silu(Tape& tape, Var x, Parameter& weight, const Chunk& chunk, StateVar& state);
 
+// Traces of Mamba's scan (kernels/selective_traces.h), through which a_log, dt_bias and, where there is one, the weight
+// that delta = low·weightᵀ comes from learn beyond the chunk. state [B, (2 + rank)·N·C], or empty: none are wanted.
+struct SelectiveTraces {
+  StateVar& state;
+  Parameter* weight = nullptr;  // [C, rank]
+  Var low{};
+};
+
 // Mamba's scan with its gate; a_log [C, N], d [C], dt_bias [C]; state [B, N·C]; a_transposed: −exp(a_log)ᵀ,
 // [N, C]
 Var selective_scan(Tape& tape, Var x, Var delta, Parameter& dt_bias, Parameter& a_log,
                    const float* a_transposed, Var input, Var output, Parameter& d, Var z, const Chunk& chunk,
-                   StateVar& state);
+                   StateVar& state, const SelectiveTraces* traces = nullptr);
 
 Var rotary(Tape& tape, Var x, int64_t heads, const Chunk& chunk, float theta);
 

@@ -6,6 +6,7 @@
 #include "brood/kernels/attention.h"
 #include "brood/kernels/conv.h"
 #include "brood/kernels/selective_scan.h"
+#include "brood/kernels/selective_traces.h"
 
 namespace brood {
 
@@ -56,7 +57,7 @@ Var causal_conv_silu(Tape& tape, Var x, Parameter& weight, const Chunk& chunk, S
 
 Var selective_scan(Tape& tape, Var x, Var delta, Parameter& dt_bias, Parameter& a_log,
                    const float* a_transposed, Var input, Var output, Parameter& d, Var z, const Chunk& chunk,
-                   StateVar& state) {
+                   StateVar& state, const SelectiveTraces* traces) {
   const int64_t C = x.cols(), N = input.cols();
   BROOD_ASSERT(x.contiguous() && delta.contiguous() && input.stride() == output.stride());
   BROOD_ASSERT(a_log.size() == C * N && state.in.cols() == N * C);
@@ -77,17 +78,29 @@ Var selective_scan(Tape& tape, Var x, Var delta, Parameter& dt_bias, Parameter& 
                                     .h_in = state.in.value()};
   const bool recording = tape.recording();
   Var y = tape.make(chunk.rows(), C, true);
+  const Var past = traces ? traces->state.in : Var();  // the traces of the state before
+  Parameter* const w = past ? traces->weight : nullptr;
+  const kernels::LowRank low =
+      w ? kernels::LowRank{traces->low.cols(), rows_of(traces->low)} : kernels::LowRank{};
+  if (past) {  // before the state moves on
+    BROOD_ASSERT(past.rows() == chunk.B && past.cols() == (2 + low.rank) * N * C &&
+                 (!w || w->size() == C * low.rank));
+    traces->state.out = recording ? tape.make(chunk.B, past.cols(), false) : past;
+    kernels::selective_traces_forward(scan, low, past.value(), traces->state.out.value());
+    if (w) tape.use(*w);
+  }
   state.out = recording ? tape.make(chunk.B, N * C, true) : state.in;
   float* checkpoints =
       recording ? tape.arena().floats(kernels::selective_scan_checkpoint_size(scan)) : nullptr;
   kernels::selective_scan_forward(scan, y.value(), state.out.value(), checkpoints);
   for (Parameter* p : {&dt_bias, &a_log, &d}) tape.use(*p);
   tape.record(y, state.out,
-              [&tape, &dt_bias, &a_log, &d, scan, x, delta, input, output, z, y, checkpoints, in = state.in,
-               out = state.out] {
+              [&tape, &dt_bias, &a_log, &d, scan, x, delta, input, output, z, y, checkpoints, past, w, low,
+               in = state.in, out = state.out] {
                 Arena& arena = tape.arena();
                 const int64_t C = scan.C, N = scan.N;
-                float* dA = arena.zeros(N * C);
+                float *dA = arena.zeros(N * C), *dh_in = gradient_or_null(tape, in);
+                if (past && !dh_in) dh_in = arena.zeros(in.size());
                 const kernels::SelectiveScanGradients gradients{.x = gradient_or_null(tape, x),
                                                                 .delta = gradient_or_null(tape, delta),
                                                                 .delta_bias = tape.sink().gradient(dt_bias),
@@ -98,10 +111,14 @@ Var selective_scan(Tape& tape, Var x, Var delta, Parameter& dt_bias, Parameter& 
                                                                 .D = tape.sink().gradient(d),
                                                                 .z = gradient_or_null(tape, z),
                                                                 .z_stride = z ? z.stride() : 0,
-                                                                .h_in = gradient_or_null(tape, in)};
+                                                                .h_in = dh_in};
                 float* scratch = arena.floats(kernels::selective_scan_backward_scratch(scan));
                 kernels::selective_scan_backward(scan, checkpoints, tape.gradient(y), out.node()->gradient,
                                                  gradients, scratch);
+                if (past)
+                  kernels::selective_traces_backward(scan, low, past.value(), dh_in, dA, gradients.delta_bias,
+                                                     w ? tape.sink().gradient(*w) : nullptr);
+                if (w) tape.sink().finished(*w);
                 // A = −exp(a_log), so dA/da_log = A; the kernel's layout is [N][C], the parameter's [C][N].
                 float* da_log = tape.sink().gradient(a_log);
                 for (int64_t c = 0; c < C; ++c)

@@ -8,7 +8,8 @@
 //   Δ         = softplus( dt_proj(δ) + dt_bias )
 //   h         = exp(ΔA)∘h + (Δ∘u) Bᵀ,   y = h C + D∘u       A = −exp(A_log)
 //
-// State per layer and stream: the last d_conv−1 inputs of the convolution, and h.
+// State per layer and stream: the last d_conv−1 inputs of the convolution, and h; for real-time recurrent learning the
+// traces of h, too, through which A_log, dt_bias and dt_proj learn from all of the stream (docs/rtrl.md).
 #include <algorithm>
 #include <cmath>
 
@@ -20,8 +21,12 @@ namespace brood {
 
 namespace {
 
+// A trace of dt_proj is dt_rank times the state.
+constexpr int64_t kMostTracedRank = 16;
+
 struct Shapes {
   int64_t d_model, d_inner, d_state, d_conv, dt_rank;
+  int64_t traced_rank() const { return dt_rank <= kMostTracedRank ? dt_rank : 0; }
 };
 
 Shapes read_shapes(Settings& settings, int64_t d_model) {
@@ -57,7 +62,11 @@ class Mamba final : public Block {
   }
 
   std::vector<StateSpec> state() const override {
-    return {{"conv", {shapes_.d_conv - 1, shapes_.d_inner}}, {"ssm", {shapes_.d_state, shapes_.d_inner}}};
+    return {{"conv", {shapes_.d_conv - 1, shapes_.d_inner}},
+            {"ssm", {shapes_.d_state, shapes_.d_inner}},
+            {.name = "ssm_traces",
+             .shape = {2 + shapes_.traced_rank(), shapes_.d_state, shapes_.d_inner},
+             .trace = true}};
   }
 
   Var forward(BlockContext& context, Var x) override {
@@ -67,10 +76,12 @@ class Mamba final : public Block {
     Var u = tape.columns(uz, 0, d_inner), z = tape.columns(uz, d_inner, 2 * d_inner);
     u = causal_conv_silu(tape, u, conv_weight_, conv_bias_, context.chunk, context.state[0]);
     Var dbc = linear(tape, u, x_proj_);
-    Var delta = linear(tape, tape.columns(dbc, 0, rank), dt_proj_);
+    Var low = tape.columns(dbc, 0, rank), delta = linear(tape, low, dt_proj_);
     Var B = tape.columns(dbc, rank, rank + n), C = tape.columns(dbc, rank + n, rank + 2 * n);
+    const bool traces_dt = shapes_.traced_rank() > 0;
+    const SelectiveTraces traces{context.state[2], traces_dt ? &dt_proj_ : nullptr, low};
     Var y = selective_scan(tape, u, delta, dt_bias_, a_log_, decay(), B, C, d_, z, context.chunk,
-                           context.state[1]);
+                           context.state[1], &traces);
     return linear(tape, y, out_proj_);
   }
 

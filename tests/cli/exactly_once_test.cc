@@ -81,6 +81,26 @@ TEST_F(ExactlyOnce, KilledAtRandomMomentsOfAFile) {
   expect_same("whole", "killed");
 }
 
+// Traces are state: what they add to gradients after a kill is what they would have added.
+TEST_F(ExactlyOnce, KilledWhileGradientsReachBackByTraces) {
+  const std::string part = folder.write("part", words.substr(0, 40000));
+  const auto begin = std::chrono::steady_clock::now();
+  ASSERT_EQ(run(live("whole", part, {"--rtrl"})).code, 0);
+  const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - begin;
+  ASSERT_EQ(run(live("truncated", part)).code, 0);
+  const auto command = live("killed", part, {"--rtrl", "--save-every", "0.02"});
+  for (const double share : {0.4, 0.3, 0.2}) {
+    Process process(command);
+    std::this_thread::sleep_for(seconds * share);
+    process.kill(SIGKILL);
+    process.wait();
+  }
+  const Result last = run(command);
+  ASSERT_EQ(last.code, 0) << last.err;
+  expect_same("whole", "killed");
+  EXPECT_NE(learnt(folder / "whole"), learnt(folder / "truncated"));
+}
+
 int64_t taken(const std::string& model) {
   return run({"info", model, "--json"}).json().at("stream").at("taken").get<int64_t>();
 }

@@ -28,6 +28,12 @@ const Traced kTraced[] = {
     {{"s4d_legs",
       R"({"architecture":"s4d","vocab_size":17,"d_model":12,"n_layer":1,"d_state":8,"init":"legs","discretisation":"bilinear"})"},
      {"kernel.log_dt", "kernel.log_A_real", "kernel.A_imag"}},
+    {{"mamba",
+      R"({"architecture":"mamba","vocab_size":17,"d_model":12,"n_layer":1,"d_state":5,"dt_rank":3})"},
+     {"A_log", "dt_proj.bias", "dt_proj.weight"}},
+    {{"mamba_wide",
+      R"({"architecture":"mamba","vocab_size":17,"d_model":20,"n_layer":1,"d_state":3,"dt_rank":17})"},
+     {"A_log", "dt_proj.bias"}},
 };
 
 class Rtrl : public ::testing::TestWithParam<Traced> {
