@@ -39,8 +39,9 @@ class SeriesRun {
   SeriesRun(const SeriesOptions& options, const Common& common) : options_(options), common_(common) {}
 
   int run() {
-    if (common_.json && options_.out == "-")
-      fail("live: --json and the rows both want standard output; name a file by --out");
+    if (common_.json && (options_.out == "-" || options_.rejects == "-"))
+      fail("live: --json and the rows both want standard output; name a file by --out, or --rejects");
+    if (options_.page == "-") fail("live: --page does not go to standard output; name a file");
     check({}, options_.overwrite || !options_.save.empty());  // before anything is made
     SeriesBeginning begun = begin_series(options_);
     kept_ = std::move(begun.kept);

@@ -116,6 +116,8 @@ TEST(LiveSeries, OutputsOverwriteNothing) {
   expect_refused(run(live({"--out", folder / "a", "--page", folder / "a"})), "a file of its own");
   expect_refused(run(live({"--save", folder / "kept", "--out", folder / "kept/series.brood"})),
                  "--save keeps");
+  expect_refused(run(live({"--page", "-"})), "name a file");
+  expect_refused(run(live({"--rejects", "-", "--json"})), "standard output");
   Surroundings around;
   around.input = table;
   expect_refused(run({"live", "--as", "series", "--out", table}, around), "what --in reads");
