@@ -30,8 +30,8 @@ void add_field(std::string& text, std::string_view field) {
   text += '"';
 }
 
-std::string json_text(std::string_view text) {
-  return nlohmann::json(text).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+void add_json(std::string& text, std::string_view value) {
+  text += nlohmann::json(value).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
 }
 
 struct Said {
@@ -58,9 +58,12 @@ void add_series_csv(std::string& text, const TableRow& row, std::span<const Seri
 
 void add_series_json(std::string& text, std::span<const std::string> columns, const TableRow& row,
                      std::span<const SeriesReport> reports) {
-  text += "{\"time\":" + json_text(row.time_text);
+  text += "{\"time\":";
+  add_json(text, row.time_text);
   for (size_t i = 0; i < columns.size(); ++i) {
-    text += "," + json_text(columns[i]) + ":{\"value\":";
+    text += ',';
+    add_json(text, columns[i]);
+    text += ":{\"value\":";
     add_number(text, row.values[i], "null");
     for (const Said& said : kSaid) {
       fmt::format_to(std::back_inserter(text), ",\"{}\":", said.name);
@@ -110,8 +113,13 @@ void add_class_row(std::string& text, RowFormat format, const TableRow& row, con
   const std::string_view name = predicted < 0 ? std::string_view() : learner.names()[size_t(predicted)];
   const double probability = predicted < 0 ? NAN : learner.probabilities()[size_t(predicted)];
   if (format == RowFormat::kJsonLines) {
-    text += "{\"time\":" + json_text(row.time_text) + ",\"label\":" + json_text(row.label);
-    text += ",\"predicted\":" + json_text(name) + ",\"probability\":";
+    text += "{\"time\":";
+    add_json(text, row.time_text);
+    text += ",\"label\":";
+    add_json(text, row.label);
+    text += ",\"predicted\":";
+    add_json(text, name);
+    text += ",\"probability\":";
     add_number(text, probability, "null");
     text += '}';
   } else {
