@@ -40,6 +40,13 @@ void Archive::numbers(std::span<double> values, bool finite) {
     if (!std::isfinite(value)) refuse("a number in it is not finite");
 }
 
+void Archive::floats(std::span<float> values, float least, float most) {
+  raw(values.data(), values.size_bytes());
+  if (!reading_) return;
+  for (const float value : values)
+    if (!(least <= value && value <= most)) refuse("a number in it cannot be");
+}
+
 void Archive::bytes(std::span<uint8_t> values) { raw(values.data(), values.size_bytes()); }
 
 void Archive::text(std::string& value, size_t most) {

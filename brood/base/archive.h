@@ -25,6 +25,7 @@ class Archive {
   void whole(int64_t& value, int64_t least, int64_t most);
   void number(double& value, bool finite = true);
   void numbers(std::span<double> values, bool finite = true);
+  void floats(std::span<float> values, float least, float most);  // all within [least, most]
   void bytes(std::span<uint8_t> values);
   // A text or a list of doubles whose length is its own, at most `most`.
   void text(std::string& value, size_t most);

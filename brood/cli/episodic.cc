@@ -3,6 +3,7 @@
 #include <CLI/CLI.hpp>
 #include <bit>
 
+#include "brood/base/memory.h"
 #include "brood/cli/numbers.h"
 
 namespace brood::cli {
@@ -37,6 +38,9 @@ std::unique_ptr<EpisodicMemory> episodic_memory(const LoadedModel& loaded, const
     fail("--memory {}: it must be a power of two, such as {}", megabytes, std::bit_ceil(uint64_t(megabytes)));
   const int log2_bytes = kMegabyte + std::countr_zero(uint64_t(megabytes));
   auto own = own_episodic_memory(loaded);
+  if (!own)
+    require_memory(2.75 * double(int64_t(1) << log2_bytes),
+                   fmt::format("--memory {}: such a memory", megabytes), "ask for less");
   if (!own) return std::make_unique<EpisodicMemory>(log2_bytes);
   if (own->log2_bytes() != log2_bytes)
     fail(

@@ -118,7 +118,10 @@ int evaluate(const EvalOptions& options, const Common& common) {
                              {"parameters", model.parameter_count()}};
     if (network_nats >= 0)
       result["network_bits_per_byte"] = Score{network_nats, score.scored}.bits_per_byte();
-    if (activity.samples > 0) result["active_fraction"] = activity.active / double(activity.samples);
+    if (activity.samples > 0) {
+      result["active_fraction"] = activity.active / double(activity.samples);
+      result["gated_fraction"] = activity.gated / double(activity.samples);
+    }
     if (loads.experts > 0) {
       result["experts"] = {{"count", loads.experts},
                            {"dead", loads.dead},

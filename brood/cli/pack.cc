@@ -169,8 +169,10 @@ int run_pack(const PackOptions& options, const Common& common) {
 }
 
 std::optional<PackNetwork> network_to_unpack_with(const PackModel& model, const PackOptions& options) {
-  if (model.network.empty()) return std::nullopt;
   const bool trained = model.network == kTrainedNetwork;
+  if (!trained && !options.model.empty())
+    fail("unpack: {} was packed without a trained model; leave out --model", options.in);
+  if (model.network.empty()) return std::nullopt;
   if (trained && options.model.empty())
     fail("unpack: {} was packed with a trained model; name its folder by --model", options.in);
   auto network = trained ? PackNetwork::trained(load_model(options.model)) : PackNetwork::anew(model.network);
@@ -181,7 +183,7 @@ std::optional<PackNetwork> network_to_unpack_with(const PackModel& model, const 
 int run_unpack(const PackOptions& options, const Common& common) {
   refuse_json_amid_bytes(options, common, "unpack");
   ByteStream stream = ByteStream::open(options.in);
-  Unpacker unpacker(reader(stream));
+  Unpacker unpacker(reader(stream), options.in == "-" ? "standard input" : options.in);
   Target target(options, "unpack");
   auto network = network_to_unpack_with(unpacker.model(), options);
   Watch watch("unpacked");

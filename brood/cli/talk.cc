@@ -38,8 +38,12 @@ constexpr const char* kTalkExamples =
     "  brood talk book --top-k 20 --top-p 0.9               interactive: you write a line, it answers\n"
     "  echo 'ROMEO:' | brood talk book -n 500               the prompt from a pipe\n"
     "  brood talk book --state play.state                   with the memory that brood state save kept\n"
-    "A model that lived on a stream goes on from its end; --fresh begins with an empty memory.\n"
-    "In a conversation /undo takes back the last turn, /save FILE keeps the memory for --state.\n";
+    "A model that lived on a stream goes on from its end: where --prompt '' stands in the midst of a line, "
+    "and any "
+    "other\n"
+    "prompt on a line of its own; --fresh begins with an empty memory. In a conversation /undo takes back "
+    "the last\n"
+    "turn, /save FILE keeps the memory for --state, and a line that ends with \\ is left for it to end.\n";
 
 // Turns that can be taken back: as many as their memories fit into a gigabyte.
 int64_t turns_kept(const Model& model) {
@@ -71,6 +75,7 @@ class Speaker {
                                   : memory_of_file(model(), options.memory);
     state_ = std::move(memory.state);
     if (memory.last >= 0) unread_.push_back(memory.last);
+    midst_of_line_ = memory.last >= 0 && memory.last != '\n';
     // Where the episodic memory stands is not where this begins: it follows from a new line on.
     if (episodes_ && !goes_on) episodes_->hear(uint8_t(kBeginning));
   }
@@ -99,6 +104,8 @@ class Speaker {
   }
 
   void listen(std::string_view text) {
+    if (midst_of_line_ && !text.empty()) hear(uint8_t('\n'));
+    midst_of_line_ = false;
     for (const char c : text) hear(uint8_t(c));
     const size_t chunk = size_t(reading_chunk(model()));
     while (unread_.size() > chunk && !interrupted()) read(chunk);
@@ -152,6 +159,7 @@ class Speaker {
   std::array<float, 256> expected_{};
   Tape tape_;
   std::vector<int32_t> unread_;  // heard or said, not yet read by the model
+  bool midst_of_line_ = false;   // what it lived on ended there, and nothing was said since
   struct Turn {
     int64_t position;
     std::vector<int32_t> unread;
@@ -161,8 +169,9 @@ class Speaker {
   std::deque<Turn> turns_;  // those that can be taken back, each as it was before
 };
 
-// What a line that begins with a stroke asks for; false when it is to be said to the model.
-bool command(Speaker& speaker, const std::string& line) {
+// What a line that begins with a stroke asks for; false when it is to be said to the model, without the first stroke
+// where there are two.
+bool command(Speaker& speaker, std::string& line) {
   constexpr std::string_view kSave = "/save ";
   if (line == "/undo") {
     say(speaker.undo() ? "talk: the last turn is taken back" : "talk: there is no turn to take back");
@@ -173,21 +182,39 @@ bool command(Speaker& speaker, const std::string& line) {
     } catch (const Error& error) {
       say(fmt::format("talk: {}", error.what()));
     }
+  } else if (line.starts_with("//")) {
+    line.erase(0, 1);
+    return false;
+  } else if (line.starts_with('/')) {
+    say(fmt::format(
+        "talk: there is no {}; there are /undo and /save FILE; // begins a line that is to be said with /",
+        line.substr(0, line.find(' '))));
   } else {
     return false;
   }
   return true;
 }
 
+// What of a typed line the model is to go on from: a line of its own, or one that is left for it to end.
+std::string said_line(std::string line) {
+  if (line.ends_with('\\'))
+    line.pop_back();
+  else
+    line.push_back('\n');
+  return line;
+}
+
 void converse(Speaker& speaker, const TalkOptions& options) {
-  say("talk: write a line and it goes on from there; /undo takes back a turn, Ctrl-D ends");
+  say("talk: write a line and it goes on from there, or end it with \\ and it ends the line; /undo takes "
+      "back a turn, "
+      "Ctrl-D ends");
   std::string line;
   while (!interrupted()) {
     write_out("> ");
     if (!std::getline(std::cin, line)) break;
     if (command(speaker, line)) continue;
     speaker.begin_turn();
-    speaker.listen(line + "\n");
+    speaker.listen(said_line(line));
     speaker.write(options.n, write_out);
     write_out("\n");
   }

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "brood/base/crc32.h"
 #include "brood/base/error.h"
 #include "brood/base/json.h"
 #include "brood/model/checkpoint.h"
@@ -17,11 +18,12 @@ namespace {
 
 constexpr size_t kBytes = 256;
 // Raised by whoever changes what the numbers of a saved memory mean.
-constexpr const char* kFormat = "1";
+constexpr const char* kFormat = "2";
 constexpr const char* kFormatKey = "memory";
 constexpr const char* kLog2Bytes = "log2_bytes";
 constexpr const char* kCursor = "cursor";
 constexpr const char* kPast = "past";
+constexpr const char* kCheck = "check";
 
 // A cursor as a row of numbers, in the order of its file.
 constexpr size_t kMatchNumbers = 5, kCursorNumbers = 1 + 6 + 3 * kMatchNumbers;
@@ -158,19 +160,25 @@ MemoryWriter EpisodicMemory::writer() const {
     std::vector<uint8_t> past = predictor_.past().last();
     parts.push_back({kPast, MemoryPart::Type::kU8, past.data(), past.size()});
     std::vector<TensorToWrite> tensors;
-    for (const MemoryPart& part : parts)
+    uint32_t check = 0;
+    for (const MemoryPart& part : parts) {
+      check = crc32({static_cast<const uint8_t*>(part.data), part.count * part.element_bytes()}, check);
       tensors.push_back({.name = part.name,
                          .shape = {int64_t(part.count)},
                          .data = part.data,
                          .type = name_of(part.type),
                          .element_bytes = int64_t(part.element_bytes())});
+    }
     write_safetensors(path, tensors,
-                      {{kFormatKey, kFormat}, {kLog2Bytes, std::to_string(log2_bytes_)}, {kSave, save_id}},
+                      {{kFormatKey, kFormat},
+                       {kLog2Bytes, std::to_string(log2_bytes_)},
+                       {kCheck, std::to_string(check)},
+                       {kSave, save_id}},
                       files);
   };
 }
 
-std::unique_ptr<EpisodicMemory> EpisodicMemory::read(const SafetensorsFile& file) {
+std::unique_ptr<EpisodicMemory> EpisodicMemory::read(const SafetensorsFile& file, bool with_check) {
   const int log2_bytes = log2_bytes_of(file);
   // Before any memory is taken: the file itself is as large as the largest of it.
   part_of(file, "contexts.lines", "U8", size_t(1) << log2_bytes);
@@ -178,14 +186,20 @@ std::unique_ptr<EpisodicMemory> EpisodicMemory::read(const SafetensorsFile& file
   MemoryParts parts = memory->predictor_.parts();
   std::array<uint64_t, kCursorNumbers> cursor{};
   parts.push_back({kCursor, MemoryPart::Type::kU64, cursor.data(), cursor.size()});
+  uint32_t check = 0;
   for (const MemoryPart& part : parts) {
     const StoredTensor& stored = part_of(file, part.name, name_of(part.type), part.count);
+    check = crc32({reinterpret_cast<const uint8_t*>(stored.data), size_t(stored.bytes)}, check);
     std::memcpy(part.data, stored.data, size_t(stored.bytes));
   }
   const size_t past = size_t(std::min(cursor[0], memory->predictor_.past().capacity()));
   const StoredTensor& last = part_of(file, kPast, "U8", past);
   if (file.tensors().size() != parts.size() + 1) refuse(file, "it holds more than such a memory");
   const std::span<const uint8_t> last_bytes(reinterpret_cast<const uint8_t*>(last.data), past);
+  const auto noted = file.metadata().find(kCheck);
+  if (noted == file.metadata().end()) refuse(file, "it lacks a check");
+  if (with_check && noted->second != std::to_string(crc32(last_bytes, check)))
+    refuse(file, "it is damaged: its check is another");
   if (!memory->predictor_.resume(cursor_of(cursor), last_bytes)) refuse(file, "its numbers do not agree");
   return memory;
 }

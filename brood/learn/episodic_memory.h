@@ -50,8 +50,9 @@ class EpisodicMemory {
 
   // A file of a model directory (docs/formats/model-directory.md). Throws Error: what the system says.
   MemoryWriter writer() const;
-  // Throws Error when the file cannot be that of such a memory: nothing in it is believed.
-  static std::unique_ptr<EpisodicMemory> read(const SafetensorsFile& file);
+  // Throws Error when the file cannot be that of such a memory: nothing in it is believed. Its check tells damage by
+  // chance; without it what remains is what holds against forgers.
+  static std::unique_ptr<EpisodicMemory> read(const SafetensorsFile& file, bool with_check = true);
 
  private:
   void listen_to(std::span<const float> logits);

@@ -75,13 +75,15 @@ class Writer {
   int64_t written_ = 0;
 };
 
-[[noreturn]] void fail_damaged(int64_t bytes = 0) {
-  fail("unpack: the file is damaged; only the first {} bytes of what was packed can be had", bytes);
-}
-
 class Reader {
  public:
-  explicit Reader(PackRead read) : read_(std::move(read)), buffer_(size_t(1) << 16) {}
+  Reader(PackRead read, std::string name)
+      : name_(std::move(name)), read_(std::move(read)), buffer_(size_t(1) << 16) {}
+
+  const std::string& name() const { return name_; }
+  [[noreturn]] void fail_damaged(int64_t bytes = 0) const {
+    fail("unpack: {} is damaged; only the first {} bytes of what was packed can be had", name_, bytes);
+  }
 
   bool at_end() {
     if (at_ < size_) return false;
@@ -90,7 +92,7 @@ class Reader {
     return size_ == 0;
   }
   uint8_t byte() {
-    if (at_end()) fail("unpack: the file ends too early; it was cut short");
+    if (at_end()) fail("unpack: {} ends too early; it was cut short", name_);
     ++taken_;
     return buffer_[at_++];
   }
@@ -118,6 +120,7 @@ class Reader {
   int64_t taken() const { return taken_; }
 
  private:
+  const std::string name_;
   PackRead read_;
   std::vector<uint8_t> buffer_;
   size_t at_ = 0, size_ = 0;
@@ -223,25 +226,26 @@ Packed pack(const PackModel& model, ByteOpinion* network, const PackRead& read, 
 }
 
 struct Unpacker::Impl {
-  explicit Impl(PackRead read) : in(std::move(read)) {}
+  Impl(PackRead read, const std::string& name) : in(std::move(read), name) {}
   Reader in;
   PackModel model;
   uint32_t check = 0;
 };
 
-Unpacker::Unpacker(PackRead read) : impl_(std::make_unique<Impl>(std::move(read))) {
+Unpacker::Unpacker(PackRead read, const std::string& name)
+    : impl_(std::make_unique<Impl>(std::move(read), name)) {
   Reader& in = impl_->in;
   for (const uint8_t letter : kMagic)
-    if (in.at_end() || in.byte() != letter) fail("unpack: this is no packed file");
+    if (in.at_end() || in.byte() != letter) fail("unpack: {} is no packed file", name);
   const int format = in.byte();
   if (format != kFormat)
-    fail("unpack: the file is of format {} and this build knows {}; unpack it with the build that packed it",
+    fail("unpack: {} is of format {} and this build knows {}; unpack it with the build that packed it", name,
          format, kFormat);
   if (in.number(4) != computed_here())
-    fail("unpack: the file was packed by a build that computes other numbers than this one; use that build");
+    fail("unpack: {} was packed by a build that computes other numbers than this one; use that build", name);
   PackModel& model = impl_->model;
   model.log2_memory = in.byte();
-  if (model.log2_memory < kLeastPackMemory || model.log2_memory > kMostPackMemory) fail_damaged();
+  if (model.log2_memory < kLeastPackMemory || model.log2_memory > kMostPackMemory) in.fail_damaged();
   model.network = in.text();
   if (!model.network.empty()) {
     model.fingerprint = in.number(8);
@@ -263,7 +267,7 @@ Packed Unpacker::unpack(ByteOpinion* network, const PackWrite& write, const Pack
     const uint64_t size = in.length();
     const bool stored = size == 0;
     const int64_t before = in.taken();
-    if (n > kBlock || size >= n) fail_damaged(done.bytes);
+    if (n > kBlock || size >= n) in.fail_damaged(done.bytes);
     const auto check = uint32_t(in.number(4));
     coded.clear();
     for (uint64_t i = 0; i < (stored ? n : size); ++i) coded.push_back(in.byte());
@@ -278,11 +282,12 @@ Packed Unpacker::unpack(ByteOpinion* network, const PackWrite& write, const Pack
       if (progress && done.bytes % kProgress == 0) progress(done);
     }
     impl_->check = crc32(block, impl_->check);
-    if (check != impl_->check) fail_damaged(done.bytes - int64_t(n));
+    if (check != impl_->check) in.fail_damaged(done.bytes - int64_t(n));
     write(block);
   }
   const uint64_t total = in.length();
-  if (total != uint64_t(done.bytes) || in.number(4) != impl_->check || !in.at_end()) fail_damaged(done.bytes);
+  if (total != uint64_t(done.bytes) || in.number(4) != impl_->check || !in.at_end())
+    in.fail_damaged(done.bytes);
   done.packed = in.taken();
   return done;
 }

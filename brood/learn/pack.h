@@ -47,8 +47,8 @@ Packed pack(const PackModel& model, ByteOpinion* network, const PackRead& read, 
 // Reads a packed stream: first its header, then, with the network that the header asks for, the rest.
 class Unpacker {
  public:
-  // Throws Error when this is no packed file, or one of another format or build.
-  explicit Unpacker(PackRead read);
+  // name: of the file, for messages. Throws Error when this is no packed file, or one of another format or build.
+  Unpacker(PackRead read, const std::string& name);
   ~Unpacker();
 
   const PackModel& model() const;

@@ -57,6 +57,16 @@ TEST_F(MemoryVerbs, WhatWasSeenOnceIsSaid) {
   EXPECT_EQ(live(model, {"--model", model}).code, 0);
 }
 
+// A question stands on a line of its own; nothing asked goes on where the stream broke off.
+TEST_F(MemoryVerbs, AStreamMayEndInTheMidstOfALine) {
+  text_ =
+      folder_.write("text", some_text(3000) + "\n" + kFacts + some_text(3000) + "\n" + kFacts.substr(0, 21));
+  const std::string model = folder_ / "m";
+  ASSERT_EQ(live(model, {"--model", tiny_, "--memory", "1"}).code, 0);
+  EXPECT_EQ(said(model, {"--prompt", "the flight -> "}), "eR5tZ0oXk2VwM7qA\n");
+  EXPECT_EQ(said(model, {"--prompt", ""}).substr(0, 13), kFacts.substr(21, 13));
+}
+
 TEST_F(MemoryVerbs, WithoutItNothingIsAsItWereNot) {
   const auto with = live(folder_ / "with", {"--model", tiny_, "--memory", "1"}).json();
   const auto without = live(folder_ / "without", {"--model", tiny_, "--memory", "0"}).json();

@@ -152,7 +152,8 @@ TEST_F(StateVerb, ATurnOfAConversationIsTakenBack) {
   Surroundings around;
   around.input_pipe = ::open(::ptsname(master), O_RDWR | O_NOCTTY);
   Process talk({"talk", model, "-n", "20", "--temperature", "0"}, around);
-  const std::string typed = "/undo\none\ntwo\n/undo\n/save " + kept + "\ntwo\n/save no/such/folder\n\x04";
+  const std::string typed =
+      "/undo\none\ntwo\n/undo\n/save " + kept + "\ntwo\n/save no/such/folder\n/forget all\n\x04";
   ASSERT_EQ(::write(master, typed.data(), typed.size()), ssize_t(typed.size()));
   const Result result = talk.wait();
   EXPECT_EQ(result.code, 0) << result.err;
@@ -167,6 +168,7 @@ TEST_F(StateVerb, ATurnOfAConversationIsTakenBack) {
   EXPECT_EQ(answers[1].substr(0, 20), answers[2].substr(0, 20));
   EXPECT_NE(result.err.find("no turn to take back"), std::string::npos) << result.err;
   EXPECT_NE(result.err.find("no/such/folder"), std::string::npos) << result.err;
+  EXPECT_NE(result.err.find("there is no /forget"), std::string::npos) << result.err;
   EXPECT_EQ(run({"talk", model, "--state", kept, "--prompt", "two\n", "-n", "20", "--temperature", "0"}).out,
             answers[1].substr(0, 20) + "\n");
   ::close(around.input_pipe);

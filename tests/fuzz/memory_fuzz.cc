@@ -60,7 +60,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   }
   try {
     const auto memory =
-        EpisodicMemory::read(SafetensorsFile::parse(std::as_bytes(std::span(bytes)), "memory"));
+        EpisodicMemory::read(SafetensorsFile::parse(std::as_bytes(std::span(bytes)), "memory"), false);
     go_on(*memory);
   } catch (const Error&) {
   }

@@ -22,7 +22,7 @@ PackRead reading(std::span<const uint8_t> bytes) {
 
 std::string unpacked(std::span<const uint8_t> bytes) {
   std::string plain;
-  Unpacker unpacker(reading(bytes));
+  Unpacker unpacker(reading(bytes), "input");
   // The rest asks for memory and models, which is its right.
   if (unpacker.model().log2_memory > 20 || !unpacker.model().network.empty()) return plain;
   unpacker.unpack(

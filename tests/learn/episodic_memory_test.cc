@@ -218,7 +218,7 @@ TEST(EpisodicMemory, RefusesFilesThatCannotBe) {
                                                   {"cursor", "", {}, 3},
                                                   {"past", "", {}, 2},
                                                   {"long_match.last_seen", "", {}, 4}})
-    EXPECT_THROW(EpisodicMemory::read(write(change, good.metadata())), Error) << change.name;
+    EXPECT_THROW(EpisodicMemory::read(write(change, good.metadata()), false), Error) << change.name;
   for (const auto& [key, value] : std::vector<std::pair<std::string, std::string>>{{"log2_bytes", "17"},
                                                                                    {"log2_bytes", "99"},
                                                                                    {"log2_bytes", "16 "},
@@ -226,10 +226,15 @@ TEST(EpisodicMemory, RefusesFilesThatCannotBe) {
                                                                                    {"memory", "0"}}) {
     auto metadata = good.metadata();
     metadata[key] = value;
-    EXPECT_THROW(EpisodicMemory::read(write({}, metadata)), Error) << key << " " << value;
+    EXPECT_THROW(EpisodicMemory::read(write({}, metadata), false), Error) << key << " " << value;
     metadata.erase(key);
-    EXPECT_THROW(EpisodicMemory::read(write({}, metadata)), Error) << key;
+    EXPECT_THROW(EpisodicMemory::read(write({}, metadata), false), Error) << key;
   }
+  // Damage that no other rule sees.
+  EXPECT_NO_THROW(EpisodicMemory::read(write({}, good.metadata())));
+  const Change trust{"long_match.trust", "", {1, 2}};
+  EXPECT_NO_THROW(EpisodicMemory::read(write(trust, good.metadata()), false));
+  EXPECT_THROW(EpisodicMemory::read(write(trust, good.metadata())), Error);
   // Each number of the cursor by itself, and whatever is let through goes on.
   for (size_t i = 0; i < size_t(good.find("cursor")->size()); ++i) {
     for (const uint8_t byte : {1, 200, 255}) {
@@ -238,7 +243,7 @@ TEST(EpisodicMemory, RefusesFilesThatCannotBe) {
       change.bytes.assign(numbers, numbers + good.find("cursor")->bytes);
       change.bytes[8 * i + 1] = byte;
       try {
-        const auto let_through = EpisodicMemory::read(write(change, good.metadata()));
+        const auto let_through = EpisodicMemory::read(write(change, good.metadata()), false);
         EXPECT_TRUE(std::isfinite(see(*let_through, "one two three\nfour")));
       } catch (const Error&) {
       }

@@ -43,7 +43,7 @@ std::string packed(const std::string& plain, const char* network = nullptr) {
 }
 
 std::string unpacked(const std::string& bytes, size_t at_once = 777) {
-  Unpacker unpacker(reading(bytes, at_once));
+  Unpacker unpacker(reading(bytes, at_once), "packed");
   std::string plain;
   if (unpacker.model().network.empty()) {
     unpacker.unpack(nullptr, writing(plain));

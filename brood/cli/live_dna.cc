@@ -1,0 +1,233 @@
+#include "brood/cli/live_dna.h"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <bit>
+#include <chrono>
+#include <filesystem>
+#include <memory>
+#include <vector>
+
+#include "brood/base/chart.h"
+#include "brood/base/error.h"
+#include "brood/base/memory.h"
+#include "brood/base/page.h"
+#include "brood/base/progress.h"
+#include "brood/cli/input.h"
+#include "brood/cli/interrupt.h"
+#include "brood/cli/output.h"
+#include "brood/cli/series_output.h"
+#include "brood/learn/nucleotide_file.h"
+#include "brood/senses/fasta.h"
+
+namespace brood::cli {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point begin) {
+  return std::chrono::duration<double>(Clock::now() - begin).count();
+}
+
+std::string dna_file(const std::string& folder) {
+  return (std::filesystem::path(folder) / "dna.brood").string();
+}
+
+std::unique_ptr<NucleotideLearner> learner_for(const DnaStream& stream) {
+  if (!stream.model.empty()) return read_nucleotides(dna_file(stream.model));
+  constexpr int kLog2BytesASlot = 5, kMegabyte = 20;
+  if (!std::has_single_bit(uint64_t(stream.megabytes)))
+    fail("--memory {}: it must be a power of two, such as {}", stream.megabytes,
+         std::bit_ceil(uint64_t(stream.megabytes)));
+  const int log2_slots = kMegabyte - kLog2BytesASlot + std::countr_zero(uint64_t(stream.megabytes));
+  if (log2_slots < kLeastNucleotideSlots || log2_slots > kMostNucleotideSlots)
+    fail("--memory {}: for DNA it is 2 to 65536", stream.megabytes);
+  require_memory(2 * double(stream.megabytes) * double(1 << kMegabyte),
+                 fmt::format("--memory {}: such a memory", stream.megabytes), "ask for less");
+  return std::make_unique<NucleotideLearner>(NucleotideSettings{.log2_slots = log2_slots});
+}
+
+// What each window of the stream cost, as rows and as a line to look at.
+class Profile {
+ public:
+  explicit Profile(const DnaStream& stream) : window_(stream.window) {
+    if (!stream.out.empty()) file_ = std::make_unique<TextFile>(stream.out);
+    if (file_) file_->text() += "sequence,begin,end,bits_per_base\n";
+  }
+
+  void begin_sequence(const std::string& name, int64_t at) {
+    end_window(at);
+    name_ = name;
+  }
+  void add(double bits, int64_t at) {
+    if (bases_ == 0) begin_ = at;
+    bits_ += bits;
+    if (++bases_ == window_) end_window(at + 1);
+  }
+  void end_window(int64_t end) {
+    if (bases_ == 0) return;
+    const double mean = bits_ / double(bases_);
+    if (file_) {
+      add_field(file_->text(), name_);
+      fmt::format_to(std::back_inserter(file_->text()), ",{},{},{:.4f}\n", begin_, end, mean);
+    }
+    point(mean);
+    bits_ = 0;
+    bases_ = 0;
+  }
+  void flush() {
+    if (file_) file_->flush();
+  }
+  void finish() {
+    if (file_) file_->finish();
+  }
+  std::string html(const std::string& title, const std::string& summary) const {
+    Chart chart{.title = "surprise along the sequence", .x_label = "base", .y_label = "bits per base"};
+    ChartLine line{.name = "bits per base", .colour = 0};
+    for (size_t i = 0; i < points_.size(); ++i)
+      line.points.emplace_back((double(i) + 0.5) * double(stride_ * window_), points_[i]);
+    chart.lines.push_back(std::move(line));
+    return html_page(title, summary, "<div class=\"charts\">\n" + chart_svg(chart) + "</div>\n");
+  }
+
+ private:
+  // At most kMostPoints of them: then two neighbours become their mean.
+  void point(double mean) {
+    constexpr size_t kMostPoints = 4000;
+    sum_ += mean;
+    if (++in_sum_ < stride_) return;
+    points_.push_back(sum_ / double(stride_));
+    sum_ = 0;
+    in_sum_ = 0;
+    if (points_.size() < kMostPoints) return;
+    for (size_t i = 0; i < kMostPoints / 2; ++i) points_[i] = (points_[2 * i] + points_[2 * i + 1]) / 2;
+    points_.resize(kMostPoints / 2);
+    stride_ *= 2;
+  }
+
+  const int64_t window_;
+  std::unique_ptr<TextFile> file_;
+  std::string name_;
+  double bits_ = 0;
+  int64_t bases_ = 0, begin_ = 0;  // of this window
+  std::vector<double> points_;
+  double sum_ = 0;
+  int64_t in_sum_ = 0, stride_ = 1;
+};
+
+class DnaRun final : public FastaSink {
+ public:
+  DnaRun(const DnaStream& stream, const Common& common)
+      : stream_(stream), common_(common), learner_(learner_for(stream)), profile_(stream) {}
+
+  int run() {
+    check_outputs();
+    ByteStream bytes = open_sources(std::span(&stream_.in, 1));
+    begin_ = Clock::now();
+    read(bytes);
+    profile_.end_window(at_);
+    const double seconds = seconds_since(begin_);
+    if (!stream_.save.empty()) save();
+    profile_.finish();
+    report(seconds);
+    return interrupted() ? interrupted_exit_code() : 0;
+  }
+
+  void begin_sequence(const std::string& name) override {
+    profile_.begin_sequence(name, at_);
+    learner_->interrupt();
+    ++sequences_;
+    at_ = 0;
+  }
+  void base(int base) override {
+    const double bits = learner_->observe(base);
+    bits_ += bits;
+    ++bases_;
+    profile_.add(bits, at_++);
+  }
+  void unknown() override {
+    learner_->interrupt();
+    ++unknown_;
+    ++at_;
+  }
+
+ private:
+  void check_outputs() const {
+    if (common_.json && stream_.out == "-")
+      fail("live: --json and the rows both want standard output; name a file by --out");
+    if (!stream_.page.empty()) require_writable(stream_.page);
+    if (stream_.save.empty()) return;
+    std::error_code absent;
+    const bool same =
+        !stream_.model.empty() && std::filesystem::equivalent(stream_.save, stream_.model, absent);
+    if (std::filesystem::exists(dna_file(stream_.save)) && !same && !stream_.overwrite)
+      fail(
+          "saving to {}: it already holds what was learnt of DNA; go on with --model {}, or start over with "
+          "--overwrite",
+          stream_.save, stream_.save);
+    FileSystem::real().make_directory(stream_.save);
+    require_writable(dna_file(stream_.save));
+  }
+
+  void read(ByteStream& bytes) {
+    ProgressLine line(STDERR_FILENO);
+    FastaReader reader(stream_.in == "-" ? "standard input" : stream_.in);
+    std::vector<uint8_t> block(size_t(1) << 16);
+    auto saved = begin_;
+    while (wait_for(stream_.in)) {
+      const auto n = size_t(bytes.read(block));
+      if (n == 0) break;
+      reader.read(std::span(block).first(n), *this);
+      profile_.flush();
+      if (line.due())
+        line.show(fmt::format("{} bases, {:.0f}/s, {:.4f} bits per base", bases_,
+                              double(bases_) / seconds_since(begin_), bits_per_base()));
+      if (!stream_.save.empty() && seconds_since(saved) >= stream_.save_every) {
+        save();
+        saved = Clock::now();
+      }
+      if (interrupted()) break;
+    }
+    reader.finish(*this);
+  }
+
+  void save() { write_nucleotides(dna_file(stream_.save), *learner_); }
+  double bits_per_base() const { return bases_ == 0 ? 0 : bits_ / double(bases_); }
+
+  void report(double seconds) const {
+    const double rate = seconds > 0 ? double(bases_) / seconds : 0;
+    const std::string summary =
+        fmt::format("{} bases in {} ({:.0f}/s): {:.4f} bits per base, 2 without learning{}", bases_,
+                    duration_text(seconds), rate, bits_per_base(),
+                    unknown_ == 0 ? "" : fmt::format("; {} letters that are no known base", unknown_));
+    say(summary + (stream_.save.empty() ? "" : "; saved in " + stream_.save));
+    if (!stream_.page.empty()) {
+      const std::string html = profile_.html(stream_.in == "-" ? "DNA" : stream_.in, summary);
+      write_durably(FileSystem::real(), stream_.page, std::as_bytes(std::span(html)));
+    }
+    if (common_.json)
+      write_json({{"bases", bases_},
+                  {"unknown", unknown_},
+                  {"sequences", sequences_},
+                  {"bits_per_base", bits_per_base()},
+                  {"seconds", rounded(seconds)},
+                  {"bases_per_second", rounded(rate)},
+                  {"peak_memory_bytes", peak_memory_bytes()}});
+  }
+
+  const DnaStream& stream_;
+  const Common& common_;
+  std::unique_ptr<NucleotideLearner> learner_;
+  Profile profile_;
+  Clock::time_point begin_ = Clock::now();
+  double bits_ = 0;
+  int64_t bases_ = 0, unknown_ = 0, sequences_ = 0;
+  int64_t at_ = 0;  // in this sequence, unknown letters included
+};
+
+}  // namespace
+
+int live_on_dna(const DnaStream& stream, const Common& common) { return DnaRun(stream, common).run(); }
+
+}  // namespace brood::cli
