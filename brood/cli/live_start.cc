@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <cerrno>
 #include <filesystem>
 #include <utility>
 
@@ -23,7 +24,8 @@ std::string beginning(const Model& model, const LiveStart& start, uint64_t seed)
   std::string text = fmt::format("weights {} seed {}", fingerprint(model), seed);
   if (!start.memory.file.empty())
     text += fmt::format(" state {:016x}", content_hash(MappedFile::open(start.memory.file).bytes()));
-  if (start.episodic.said) text += fmt::format(" memory {}", start.episodic.megabytes);
+  if (start.episodic.said && start.episodic.megabytes != start.episodic.usual)
+    text += fmt::format(" memory {}", start.episodic.megabytes);
   return text;
 }
 
@@ -71,6 +73,8 @@ LiveBeginning begin_network(const LiveStart& start, uint64_t seed) {
 }  // namespace
 
 LiveBeginning begin_live(const LiveStart& start, uint64_t seed) {
+  // First of all: with another source, which this would look like, the folder's model is another's.
+  if (start.in != "-" && !std::filesystem::exists(start.in)) fail_system("reading " + start.in, ENOENT);
   LiveBeginning begin = begin_network(start, seed);
   begin.episodes = episodic_memory(begin.loaded, start.episodic);
   // A save is all that the run holds: a memory that took no part would be gone.
