@@ -4,6 +4,7 @@
 
 #include "brood/base/error.h"
 #include "brood/cli/live_bytes.h"
+#include "brood/cli/live_dna.h"
 #include "brood/cli/live_options.h"
 #include "brood/cli/live_series.h"
 #include "brood/cli/numbers.h"
@@ -25,6 +26,8 @@ constexpr const char* kLiveExamples =
     "  tail -F load.csv | brood live --as series --columns cpu,disk --out - --save load    with alarms\n"
     "  brood live --as series --model load --in more.csv --save load    go on with another table\n"
     "  brood live --as series --in market.csv --label class --delay 48 --season 48    predict classes\n"
+    "DNA, base by base (docs/dna.md):\n"
+    "  brood live --as dna --in genome.fa --page genome.html --save genome\n"
     "With --save the same command goes on after a kill or a power cut as if there had been none, to\n"
     "the bit, and after its end with what a file has grown by. Of a pipe send what follows the bytes that\n"
     "brood info DIR shows as taken. Ctrl-C ends the stream: what was learnt is saved.\n";
@@ -59,8 +62,10 @@ Action define_live(CLI::App& app, const Common& common) {
   add_episodic_option(app, options->start.episodic, kUsualMemory);
   add_live_options(app, options->live);
   const SeriesVerb series(app);
-  return [options, series, &common] {
+  const DnaVerb dna(app);
+  return [options, series, dna, &common] {
     const LiveStart& start = options->start;
+    if (dna.wanted(series)) return dna.run(*options, series, common);
     if (series.wanted()) return series.run(*options, common);
     if (holds_series(start.model))
       fail("live: {} holds a series; go on with it by --as series, or name a model", start.model);

@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <CLI/CLI.hpp>
+#include <algorithm>
 #include <bit>
 #include <chrono>
 #include <filesystem>
@@ -10,25 +12,35 @@
 #include <vector>
 
 #include "brood/base/chart.h"
+#include "brood/base/directories.h"
 #include "brood/base/error.h"
 #include "brood/base/memory.h"
 #include "brood/base/page.h"
 #include "brood/base/progress.h"
 #include "brood/cli/input.h"
 #include "brood/cli/interrupt.h"
+#include "brood/cli/numbers.h"
 #include "brood/cli/output.h"
 #include "brood/cli/series_output.h"
 #include "brood/learn/nucleotide_file.h"
+#include "brood/learn/series_folder.h"
+#include "brood/learn/series_text.h"
+#include "brood/model/directory.h"
 #include "brood/senses/fasta.h"
 
 namespace brood::cli {
 namespace {
 
-using Clock = std::chrono::steady_clock;
+struct DnaStream {
+  std::string in, model, save;  // model: a folder to go on from; empty: begin anew
+  bool overwrite;
+  double save_every;
+  int64_t megabytes;      // of the large tables; a power of two
+  int64_t window;         // bases that a row of `out` and a point of `page` are about
+  std::string out, page;  // empty: none
+};
 
-double seconds_since(Clock::time_point begin) {
-  return std::chrono::duration<double>(Clock::now() - begin).count();
-}
+using Clock = std::chrono::steady_clock;
 
 std::string dna_file(const std::string& folder) {
   return (std::filesystem::path(folder) / "dna.brood").string();
@@ -52,7 +64,7 @@ std::unique_ptr<NucleotideLearner> learner_for(const DnaStream& stream) {
 class Profile {
  public:
   explicit Profile(const DnaStream& stream) : window_(stream.window) {
-    if (!stream.out.empty()) file_ = std::make_unique<TextFile>(stream.out);
+    if (!stream.out.empty()) file_ = std::make_unique<TextFile>(stream.out, 0);
     if (file_) file_->text() += "sequence,begin,end,bits_per_base\n";
   }
 
@@ -80,7 +92,9 @@ class Profile {
     if (file_) file_->flush();
   }
   void finish() {
-    if (file_) file_->finish();
+    if (!file_) return;
+    file_->flush();
+    file_->sync();
   }
   std::string html(const std::string& title, const std::string& summary) const {
     Chart chart{.title = "surprise along the sequence", .x_label = "base", .y_label = "bits per base"};
@@ -122,7 +136,7 @@ class DnaRun final : public FastaSink {
       : stream_(stream), common_(common), learner_(learner_for(stream)), profile_(stream) {}
 
   int run() {
-    check_outputs();
+    check();
     ByteStream bytes = open_sources(std::span(&stream_.in, 1));
     begin_ = Clock::now();
     read(bytes);
@@ -153,11 +167,17 @@ class DnaRun final : public FastaSink {
   }
 
  private:
-  void check_outputs() const {
+  static double seconds_since(Clock::time_point begin) {
+    return std::chrono::duration<double>(Clock::now() - begin).count();
+  }
+  void check() const {
     if (common_.json && stream_.out == "-")
       fail("live: --json and the rows both want standard output; name a file by --out");
-    if (!stream_.page.empty()) require_writable(stream_.page);
+    check_outputs({{"--out", stream_.out, nullptr}, {"--page", stream_.page, nullptr}}, stream_.in,
+                  stream_.save, stream_.overwrite);
     if (stream_.save.empty()) return;
+    if (holds_model(stream_.save) || holds_series(stream_.save))
+      fail("saving to {}: it holds a model or a series; name another folder for DNA", stream_.save);
     std::error_code absent;
     const bool same =
         !stream_.model.empty() && std::filesystem::equivalent(stream_.save, stream_.model, absent);
@@ -166,7 +186,7 @@ class DnaRun final : public FastaSink {
           "saving to {}: it already holds what was learnt of DNA; go on with --model {}, or start over with "
           "--overwrite",
           stream_.save, stream_.save);
-    FileSystem::real().make_directory(stream_.save);
+    make_directories(FileSystem::real(), stream_.save);
     require_writable(dna_file(stream_.save));
   }
 
@@ -228,6 +248,41 @@ class DnaRun final : public FastaSink {
 
 }  // namespace
 
-int live_on_dna(const DnaStream& stream, const Common& common) { return DnaRun(stream, common).run(); }
+DnaVerb::DnaVerb(CLI::App& app) : app_(app), window_(std::make_shared<int64_t>(1000)) {
+  app.add_option("--window", *window_, "bases that a row of --out and a point of --page are about")
+      ->capture_default_str()
+      ->check(whole(1, kAnyCount))
+      ->type_name("N")
+      ->group("DNA (--as dna; with --out and --page)");
+}
+
+bool DnaVerb::wanted(const SeriesVerb& series) const {
+  if (series.as() == "dna") return true;
+  if (app_.count("--window") > 0) fail("live: --window goes with --as dna; add that, or leave it out");
+  return false;
+}
+
+int DnaVerb::run(const LiveOptions& live, const SeriesVerb& series, const Common& common) const {
+  constexpr std::string_view kKnown[] = {"--as",        "--in",     "--model", "--save", "--save-every",
+                                         "--overwrite", "--memory", "--out",   "--page", "--window",
+                                         "--threads",   "--seed",   "--json",  "--help"};
+  for (const CLI::Option* option : app_.get_options())
+    if (option->count() > 0 &&
+        std::find(std::begin(kKnown), std::end(kKnown), option->get_name()) == std::end(kKnown))
+      fail("live: {} is for other streams; leave it out, or --as dna", option->get_name());
+  if (!live.start.model.empty() && live.start.episodic.said)
+    fail("live: --memory is what {} was begun with; leave it out, or begin anew without --model",
+         live.start.model);
+  const DnaStream stream{.in = live.start.in,
+                         .model = live.start.model,
+                         .save = live.start.save,
+                         .overwrite = live.start.overwrite,
+                         .save_every = live.save_every,
+                         .megabytes = live.start.episodic.said ? live.start.episodic.megabytes : 128,
+                         .window = *window_,
+                         .out = series.options().out,
+                         .page = series.options().page};
+  return DnaRun(stream, common).run();
+}
 
 }  // namespace brood::cli

@@ -1,22 +1,23 @@
 // brood live --as dna: bases, each predicted before it is learnt.
 #pragma once
 
-#include <string>
+#include <cstdint>
+#include <memory>
 
-#include "brood/cli/verb.h"
+#include "brood/cli/live_series.h"
 
 namespace brood::cli {
 
-struct DnaStream {
-  std::string in = "-", model, save;  // model: a folder to go on from; empty: begin anew
-  bool overwrite = false;
-  double save_every = 60;
-  int64_t megabytes = 128;  // of the large tables; a power of two
-  int64_t window = 1000;    // bases that a row of `out` and a point of `page` are about
-  std::string out, page;    // empty: none
-};
+// The option of --as dna alone, and what is done.
+class DnaVerb {
+ public:
+  explicit DnaVerb(CLI::App& app);
+  bool wanted(const SeriesVerb& series) const;  // after parsing
+  int run(const LiveOptions& live, const SeriesVerb& series, const Common& common) const;
 
-// Returns the exit code. Throws Error.
-int live_on_dna(const DnaStream& stream, const Common& common);
+ private:
+  CLI::App& app_;
+  std::shared_ptr<int64_t> window_;
+};
 
 }  // namespace brood::cli

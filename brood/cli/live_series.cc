@@ -27,9 +27,9 @@ SeriesVerb::SeriesVerb(CLI::App& app)
   const auto option = [&app](const char* name, auto& value, const char* purpose) {
     return app.add_option(name, value, purpose)->group(kGroup);
   };
-  app.add_option("--as", *as_, "what the stream is: bytes, or series: rows of CSV or JSON Lines")
+  app.add_option("--as", *as_, "what the stream is: bytes; series: rows of CSV or JSON Lines; or dna: FASTA")
       ->capture_default_str()
-      ->check(CLI::IsMember({"bytes", "series"}));
+      ->check(CLI::IsMember({"bytes", "series", "dna"}));
   option("--columns", o.columns, "columns to forecast; all that are numbers unless named")
       ->delimiter(',')
       ->type_name("A,B");

@@ -18,7 +18,9 @@ namespace brood::cli {
 class SeriesVerb {
  public:
   explicit SeriesVerb(CLI::App& app);
-  bool wanted() const;  // after parsing
+  bool wanted() const;  // after parsing, as is what follows
+  const std::string& as() const { return *as_; }
+  const SeriesOptions& options() const { return *options_; }
   // in, model, save, … : what live's other options say.
   int run(const LiveOptions& live, const Common& common) const;
 

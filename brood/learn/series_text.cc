@@ -7,16 +7,7 @@
 #include <nlohmann/json.hpp>
 
 namespace brood {
-namespace {
 
-void add_number(std::string& text, double x, const char* missing) {
-  if (std::isfinite(x))
-    fmt::format_to(std::back_inserter(text), "{:.9g}", x);
-  else
-    text += missing;
-}
-
-// A field of CSV, quoted where it must be.
 void add_field(std::string& text, std::string_view field) {
   if (field.find_first_of(",\"\r\n") == std::string_view::npos) {
     text += field;
@@ -30,8 +21,22 @@ void add_field(std::string& text, std::string_view field) {
   text += '"';
 }
 
+<<<<<<< HEAD
 void add_json(std::string& text, std::string_view value) {
   text += nlohmann::json(value).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+=======
+namespace {
+
+void add_number(std::string& text, double x, const char* missing) {
+  if (std::isfinite(x))
+    fmt::format_to(std::back_inserter(text), "{:.9g}", x);
+  else
+    text += missing;
+}
+
+std::string json_text(std::string_view text) {
+  return nlohmann::json(text).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+>>>>>>> 49b9d3d (brood live --as dna)
 }
 
 struct Said {
