@@ -6,25 +6,9 @@
 #include <iterator>
 #include <nlohmann/json.hpp>
 
+#include "brood/base/csv.h"
+
 namespace brood {
-
-void add_field(std::string& text, std::string_view field) {
-  if (field.find_first_of(",\"\r\n") == std::string_view::npos) {
-    text += field;
-    return;
-  }
-  text += '"';
-  for (const char c : field) {
-    if (c == '"') text += '"';
-    text += c;
-  }
-  text += '"';
-}
-
-<<<<<<< HEAD
-void add_json(std::string& text, std::string_view value) {
-  text += nlohmann::json(value).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
-=======
 namespace {
 
 void add_number(std::string& text, double x, const char* missing) {
@@ -34,9 +18,8 @@ void add_number(std::string& text, double x, const char* missing) {
     text += missing;
 }
 
-std::string json_text(std::string_view text) {
-  return nlohmann::json(text).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
->>>>>>> 49b9d3d (brood live --as dna)
+void add_json(std::string& text, std::string_view value) {
+  text += nlohmann::json(value).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
 }
 
 struct Said {

@@ -15,9 +15,6 @@ namespace brood {
 enum class RowFormat { kCsv, kJsonLines };
 RowFormat format_of(std::string_view path);  // JSON Lines when it ends in .jsonl or .ndjson
 
-// A field of CSV, quoted where it must be.
-void add_field(std::string& text, std::string_view field);
-
 // Each adds to the end of `text`: a header, which JSON Lines have none of, or a row.
 void add_series_head(std::string& text, RowFormat format, std::span<const std::string> columns);
 void add_series_row(std::string& text, RowFormat format, std::span<const std::string> columns,
