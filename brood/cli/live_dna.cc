@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "brood/base/chart.h"
+#include "brood/base/csv.h"
 #include "brood/base/directories.h"
 #include "brood/base/error.h"
 #include "brood/base/memory.h"
@@ -24,7 +25,6 @@
 #include "brood/cli/series_output.h"
 #include "brood/learn/nucleotide_file.h"
 #include "brood/learn/series_folder.h"
-#include "brood/learn/series_text.h"
 #include "brood/model/directory.h"
 #include "brood/senses/fasta.h"
 
