@@ -135,14 +135,14 @@ TEST(Pack, BytesDoNotDependOnThreadsOrOnHowTheyCome) {
 
 TEST(Pack, RefusesWhatItCannotKnow) {
   const std::string plain = words(500), bytes = packed(plain), with = packed(plain, kTiny);
-  EXPECT_EQ(why_refused(""), "unpack: this is no packed file");
-  EXPECT_EQ(why_refused("BRP"), "unpack: this is no packed file");
-  EXPECT_EQ(why_refused(plain), "unpack: this is no packed file");
+  EXPECT_EQ(why_refused(""), "unpack: packed is no packed file");
+  EXPECT_EQ(why_refused("BRP"), "unpack: packed is no packed file");
+  EXPECT_EQ(why_refused(plain), "unpack: packed is no packed file");
   std::string other = bytes;
   other[4] = 9;
   EXPECT_EQ(
       why_refused(other),
-      "unpack: the file is of format 9 and this build knows 2; unpack it with the build that packed it");
+      "unpack: packed is of format 9 and this build knows 2; unpack it with the build that packed it");
   other = bytes;
   other[5] ^= 1;
   EXPECT_NE(why_refused(other).find("computes other numbers"), std::string::npos);
