@@ -140,9 +140,8 @@ TEST(Pack, RefusesWhatItCannotKnow) {
   EXPECT_EQ(why_refused(plain), "unpack: packed is no packed file");
   std::string other = bytes;
   other[4] = 9;
-  EXPECT_EQ(
-      why_refused(other),
-      "unpack: packed is of format 9 and this build knows 2; unpack it with the build that packed it");
+  EXPECT_EQ(why_refused(other),
+            "unpack: packed is of format 9 and this build knows 2; unpack it with the build that packed it");
   other = bytes;
   other[5] ^= 1;
   EXPECT_NE(why_refused(other).find("computes other numbers"), std::string::npos);
