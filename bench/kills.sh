@@ -6,7 +6,8 @@ set -eu
 brood=$1 text=$2 model=${3:-mamba-s} kills=${4:-100} folder=${5:-$(mktemp -d)}
 mkdir -p "$folder"
 least=0.2  # seconds that every run has: to load, and to get further than the last
-files="kept/config.json kept/model.safetensors kept/state.safetensors kept/optimizer.safetensors kept/memory.safetensors"
+files="kept/config.json kept/model.safetensors kept/state.safetensors kept/optimizer.safetensors kept/memory.safetensors
+  kept/rehearsal.safetensors"
 if [ "$model" = series ]; then
   least=0.02
   files="kept/series.brood said.csv rejects.csv"

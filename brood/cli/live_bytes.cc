@@ -109,6 +109,7 @@ class Run {
                         options_.start.save,
                         bytes_text(double(guard_.taken() - from) - double(past.size()))));
       guard_.remember(past);
+      if (begun_.loaded.rehearsal) guard_.learner().remember_distant(*begun_.loaded.rehearsal);
       meter_.restore(saved.meter);
       source_ = saved.source;
       notes_ = saved.notes;
@@ -295,6 +296,7 @@ class Run {
                 {"bits_per_byte", meter_.bits_per_byte()},
                 {"last_bits_per_byte", meter_.last_bits_per_byte()},
                 {"network_bits_per_byte", meter_.network_bits_per_byte()},
+                {"drift", meter_.drift()},
                 {"taken", source_.taken},
                 {"rejected", guard_.rejected()},
                 {"seconds", rounded(since(begin_))},

@@ -30,6 +30,15 @@ void add_live_options(CLI::App& app, LiveSettings& settings) {
                "past, not "
                "from a chunk of it (docs/rtrl.md)")
       ->group("Learning");
+  steps("--rehearsal-memory", settings.rehearsal_memory, 2, "last bytes that windows are drawn from");
+  steps("--distant-memory", settings.distant_memory, 0,
+        "bytes of a sample of all before those: half of the windows of a long stream; 0: none");
+  app.add_option("--fresh-share", settings.fresh_share,
+                 "of the windows at least, from what came since the stream became another one")
+      ->capture_default_str()
+      ->check(real(0, 1))
+      ->type_name("SHARE")
+      ->group("Learning");
   app.add_flag("!--fixed-weights", settings.learning,
                "the network learns nothing: only its state moves, and what --memory holds")
       ->group("Learning");

@@ -4,6 +4,7 @@
 
 #include <CLI/CLI.hpp>
 #include <filesystem>
+#include <limits>
 #include <memory>
 #include <string>
 #include <vector>
@@ -158,8 +159,11 @@ int load(const StateOptions& options, const Common& common) {
   learner.begin_after(memory.last);
   progress.extra["live"] = learner.notes();
   const auto episodes = own_episodic_memory(loaded);
+  Reservoir rehearsed(std::numeric_limits<int64_t>::max(), 0);
+  if (loaded.rehearsal) rehearsed.read(*loaded.rehearsal, model.frame().vocab_size);
   save_model(options.model, model, &memory.state, &progress, FileSystem::real(),
-             episodes ? episodes->writer() : MemoryWriter{});
+             episodes ? episodes->writer() : MemoryWriter{},
+             loaded.rehearsal ? rehearsed.writer() : MemoryWriter{});
   report(kept_state(model, std::move(memory.state), {memory.last}), options.model, common);
   return 0;
 }

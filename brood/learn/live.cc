@@ -92,7 +92,7 @@ struct LiveLearner::Impl {
         episodes(e),
         riding(live.optimiser),
         random(live.seed),
-        memory(live.rehearsal_memory, live.keep_every + 2 * live.chunk) {
+        memory(live.rehearsal_memory, live.keep_every + 2 * live.chunk, live.distant_memory, live.seed) {
     if (settings.rehearsals > 0) rehearsal_state = model.make_state(settings.rehearsals);
   }
 
@@ -111,8 +111,9 @@ struct LiveLearner::Impl {
   RehearsalMemory memory;
   int64_t to_remember = 0;
   State rehearsal_state;
-  std::vector<int32_t> rehearsal_in, rehearsal_out;
+  std::vector<int32_t> window, rehearsal_in, rehearsal_out;
 
+  DriftDetector drift;
   int64_t scored = 0, updates = 0, chunks = 0;
   double nats = 0, network_nats = 0;
   double slowness = 1;
@@ -153,6 +154,7 @@ double LiveLearner::Impl::score_and_learn(size_t n) {
   }
   if (settings.rehearsals > 0) memory.add(std::span(pending).first(n));
   pending.erase(pending.begin(), pending.begin() + int64_t(n));
+  drift.see(cost.network_nats / double(n), scored, scored + int64_t(n));
   scored += int64_t(n);
   nats += cost.nats;
   network_nats += cost.network_nats;
@@ -201,14 +203,15 @@ void LiveLearner::Impl::update(Var loss, double cost) {
 void LiveLearner::Impl::rehearse() {
   const size_t T = size_t(settings.rehearsal_window), B = size_t(settings.rehearsals);
   if (size_t(memory.size()) < 2 * (T + 1)) return;
+  const int64_t fresh =
+      drift.count() == 0 ? 0 : std::min(scored - drift.changes().back().from, memory.size());
   rehearsal_in.clear();
   rehearsal_out.clear();
   for (size_t b = 0; b < B; ++b) {
-    const auto start = int64_t(random.below(uint64_t(memory.size()) - T));
-    for (int64_t t = start; t < start + int64_t(T); ++t) {
-      rehearsal_in.push_back(memory[t]);
-      rehearsal_out.push_back(memory[t + 1]);
-    }
+    window.clear();
+    memory.draw(int64_t(T) + 1, fresh, settings.fresh_share, random, window);
+    rehearsal_in.insert(rehearsal_in.end(), window.begin(), window.end() - 1);
+    rehearsal_out.insert(rehearsal_out.end(), window.begin() + 1, window.end());
   }
   tape.start(true, Precision::kF32, &riding);
   Var logits = model.forward(tape, rehearsal_state, rehearsal_in, int64_t(B), int64_t(T),
@@ -219,8 +222,9 @@ void LiveLearner::Impl::rehearse() {
 
 LiveLearner::LiveLearner(Model& model, State& state, const LiveSettings& settings, EpisodicMemory* memory) {
   if (settings.chunk < 1) fail("live: a chunk of {} steps; it must be at least 1", settings.chunk);
-  if (settings.rehearsals > 0 && (settings.rehearsal_window < 1 || settings.rehearse_every < 1 ||
-                                  settings.rehearsal_memory < 2 * (settings.rehearsal_window + 1)))
+  if (settings.rehearsals > 0 &&
+      (settings.rehearsal_window < 1 || settings.rehearse_every < 1 ||
+       settings.rehearsal_memory < 2 * (settings.rehearsal_window + 1) || settings.distant_memory < 0))
     fail("live: rehearsal needs a window and an interval of at least 1 and a memory of two windows");
   BROOD_ASSERT(state.streams == 1);
   model.set_traces(state, settings.rtrl);
@@ -258,6 +262,7 @@ double LiveLearner::nats() const { return impl_->nats; }
 double LiveLearner::network_nats() const { return impl_->network_nats; }
 int64_t LiveLearner::updates() const { return impl_->updates; }
 const Activity& LiveLearner::activity() const { return impl_->activity; }
+const DriftDetector& LiveLearner::drift() const { return impl_->drift; }
 
 nlohmann::json LiveLearner::notes() const {
   const Impl& s = *impl_;
@@ -269,7 +274,8 @@ nlohmann::json LiveLearner::notes() const {
                           {"chunks", s.chunks},
                           {"random", s.random.state()},
                           {"remembered", s.memory.size()},
-                          {"activity", noted(s.activity)}};
+                          {"activity", noted(s.activity)},
+                          {"drift", s.drift.notes()}};
   if (s.network_nats != s.nats) notes["network_nats"] = s.network_nats;
   return notes;
 }
@@ -291,7 +297,10 @@ void LiveLearner::restore(const nlohmann::json& notes) {
   Activity activity = activity_of(reader);
   const int64_t remembered = reader.has("remembered") ? reader.count("remembered") : 0;
   const double network_nats = reader.has("network_nats") ? reader.cost("network_nats") : nats;
+  DriftDetector drift;
+  if (reader.has("drift")) drift.restore(reader.part("drift"));
   restore_optimiser(notes);
+  s.drift = drift;
   s.activity = std::move(activity);
   s.memory.clear();
   s.to_remember = s.settings.rehearsals > 0 ? std::min(remembered, s.settings.rehearsal_memory) : 0;
@@ -306,6 +315,10 @@ int64_t LiveLearner::to_remember() const { return impl_->to_remember; }
 void LiveLearner::remember(std::span<const int32_t> tokens) {
   impl_->memory.add(tokens);
   impl_->to_remember = 0;
+}
+
+void LiveLearner::remember_distant(const SafetensorsFile& file) {
+  impl_->memory.distant().read(file, impl_->model.frame().vocab_size);
 }
 
 bool LiveLearner::copy_to(LiveCopy& copy) const {
@@ -323,6 +336,7 @@ bool LiveLearner::copy_to(LiveCopy& copy) const {
   }
   copy.notes = notes();
   copy.remembered = s.memory.given();
+  copy.distant = s.memory.distant();
   return true;
 }
 
@@ -334,7 +348,7 @@ void LiveLearner::go_back(const LiveCopy& copy) {
   if (s.episodes) s.episodes->copy_from(*copy.memory);
   RehearsalMemory memory = std::move(s.memory);
   restore(copy.notes);
-  memory.go_back(copy.remembered);
+  memory.go_back(copy.remembered, copy.distant);
   s.memory = std::move(memory);
   s.to_remember = 0;
 }

@@ -5,7 +5,9 @@
 #include <memory>
 #include <span>
 
+#include "brood/learn/drift.h"
 #include "brood/learn/optimiser.h"
+#include "brood/learn/reservoir.h"
 #include "brood/learn/riding.h"
 #include "brood/model/model.h"
 
@@ -32,8 +34,12 @@ struct LiveSettings {
   // Every so many tokens a learner may be copied, to go back to it later; a multiple of what comes between.
   int64_t keep_every = int64_t(1) << 14;
   // Rehearsal: after every rehearse_every chunks one update on `rehearsals` windows of rehearsal_window steps
-  // drawn at random from the last rehearsal_memory tokens of the stream. 0 rehearsals: none.
+  // drawn at random from the last rehearsal_memory tokens of the stream and a sample of distant_memory tokens of
+  // what is older (rehearsal.h). 0 rehearsals: none.
   int64_t rehearsals = 4, rehearsal_window = 128, rehearse_every = 4, rehearsal_memory = int64_t(4) << 20;
+  int64_t distant_memory = int64_t(4) << 20;
+  // When the stream has become another one (drift.h), so many of the windows are of what came since.
+  double fresh_share = 0.5;
   uint64_t seed = 0;
 };
 
@@ -44,6 +50,7 @@ struct LiveCopy {
   nlohmann::json notes;
   std::shared_ptr<EpisodicMemory> memory;  // null when the learner has none
   int64_t remembered = 0;                  // tokens that the rehearsal memory had been given
+  Reservoir distant{0, 0};                 // what it holds of older ones
 };
 
 // Scores and learns a stream of tokens. Not thread-safe.
@@ -67,8 +74,9 @@ class LiveLearner {
   double network_nats() const;  // what they would have cost the model alone
   int64_t updates() const;
   const Activity& activity() const;
+  const DriftDetector& drift() const;  // by what the tokens cost the model alone
   // For saving and going on: what a model directory's Progress.extra holds. Of the rehearsal memory they say only how
-  // much it holds.
+  // many of the last tokens it holds.
   nlohmann::json notes() const;
   // Goes on with the same stream. Throws Error when these cannot be the notes of a learner of this model. The rehearsal
   // memory is empty then and fills anew, unless it is given what it held: the last to_remember() tokens that had been
@@ -76,6 +84,8 @@ class LiveLearner {
   void restore(const nlohmann::json& notes);
   int64_t to_remember() const;
   void remember(std::span<const int32_t> tokens);
+  // And of the tokens before those what was saved, LiveCopy::distant of that time. Throws Error: it cannot be that.
+  void remember_distant(const SafetensorsFile& file);
   // Copies itself, into the memory of an earlier copy where there is one. False, and the copy is as it was, when a weight,
   // a moment or the state holds a NaN or an infinity.
   bool copy_to(LiveCopy& copy) const;

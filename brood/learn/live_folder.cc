@@ -136,8 +136,10 @@ void LiveFolder::write() {
   notes[kStream] = copy_->others;
   notes[kStream]["guard"] = copy_->notes;
   const Progress progress{notes.at("updates").get<int64_t>(), {{"live", notes}}};
-  save_model(directory_, *copy_->learner.model, &copy_->learner.state, &progress, files_,
-             copy_->learner.memory ? copy_->learner.memory->writer() : MemoryWriter{});
+  const LiveCopy& learner = copy_->learner;
+  save_model(directory_, *learner.model, &learner.state, &progress, files_,
+             learner.memory ? learner.memory->writer() : MemoryWriter{},
+             learner.distant.given() > 0 ? learner.distant.writer() : MemoryWriter{});
   journal_.forget_before(needed_from_);
 }
 

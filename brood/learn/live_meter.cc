@@ -31,7 +31,16 @@ std::string LiveMeter::text() const {
   if (scored() > kLastBytes) text += fmt::format(", {:.3f} over the last 10 KB", last_bits_per_byte());
   if (learner_.nats() != learner_.network_nats())
     text += fmt::format(" (the network alone {:.3f})", network_bits_per_byte());
+  if (learner_.drift().count() > 0)
+    text += fmt::format("; another stream since byte {}", learner_.drift().changes().back().from);
   return text;
+}
+
+nlohmann::json LiveMeter::drift() const {
+  nlohmann::json changes = nlohmann::json::array();
+  for (const auto& change : learner_.drift().changes())
+    changes.push_back({{"from", change.from}, {"noticed", change.noticed}});
+  return {{"count", learner_.drift().count()}, {"changes", changes}};
 }
 
 double LiveMeter::network_bits_per_byte() const {

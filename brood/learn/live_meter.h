@@ -21,6 +21,8 @@ class LiveMeter {
   double last_bits_per_byte() const { return since(recent_.front()); }
   double network_bits_per_byte() const;  // of the network alone, whatever the memory knew
   std::string text() const;
+  // Where the stream became another one (drift.h), in all of it.
+  nlohmann::json drift() const;
 
   nlohmann::json notes() const;
   void restore(const nlohmann::json& notes);  // throws Error

@@ -21,8 +21,9 @@ constexpr const char* kWeights = "model.safetensors";
 constexpr const char* kState = "state.safetensors";
 constexpr const char* kOptimiser = "optimizer.safetensors";
 constexpr const char* kMemory = "memory.safetensors";
+constexpr const char* kRehearsal = "rehearsal.safetensors";
 
-const std::vector<std::string> kMembers = {kConfig, kWeights, kState, kOptimiser, kMemory};
+const std::vector<std::string> kMembers = {kConfig, kWeights, kState, kOptimiser, kMemory, kRehearsal};
 
 constexpr int64_t kLongestConfig = 1 << 20;
 
@@ -97,10 +98,14 @@ LoadedModel load_directory(const std::string& directory, uint64_t seed) {
     check_same_save(weights, file);
     loaded.progress = read_optimiser(file, *loaded.model);
   }
-  if (snapshot.has(kMemory)) {
-    loaded.memory = std::make_unique<SafetensorsFile>(SafetensorsFile::open(snapshot.path(kMemory)));
-    check_same_save(weights, *loaded.memory);
-  }
+  const auto beside = [&](const char* name) -> std::unique_ptr<SafetensorsFile> {
+    if (!snapshot.has(name)) return nullptr;
+    auto file = std::make_unique<SafetensorsFile>(SafetensorsFile::open(snapshot.path(name)));
+    check_same_save(weights, *file);
+    return file;
+  };
+  loaded.memory = beside(kMemory);
+  loaded.rehearsal = beside(kRehearsal);
   return loaded;
 }
 
@@ -114,7 +119,8 @@ LoadedModel load_directory(const std::string& directory, uint64_t seed) {
 }  // namespace
 
 void save_model(const std::string& directory, const Model& model, const State* state,
-                const Progress* progress, FileSystem& files, const MemoryWriter& memory) {
+                const Progress* progress, FileSystem& files, const MemoryWriter& memory,
+                const MemoryWriter& rehearsal) {
   const std::string id = new_save_id();
   DirectoryUpdate update(directory, kMembers, files);
   write_text(update.path(kConfig), model.config().dump(2) + "\n", files);
@@ -122,6 +128,7 @@ void save_model(const std::string& directory, const Model& model, const State* s
   if (state) write_state(update.path(kState), *state, {{kSave, id}}, files);
   if (progress) write_optimiser(update.path(kOptimiser), model, *progress, id, files);
   if (memory) memory(update.path(kMemory), id, files);
+  if (rehearsal) rehearsal(update.path(kRehearsal), id, files);
   update.commit();
 }
 

@@ -1,5 +1,5 @@
 // Model directories (docs/formats/model-directory.md): config.json, model.safetensors, and, where there is
-// something to go on from, state.safetensors, optimizer.safetensors and memory.safetensors. A save is atomic and durable over all
+// something to go on from, state.safetensors, optimizer.safetensors, memory.safetensors and rehearsal.safetensors. A save is atomic and durable over all
 // of them: a kill at any moment leaves the old or the new, whole (base/directory_update.h).
 #pragma once
 
@@ -26,13 +26,14 @@ struct Progress {
 using MemoryWriter =
     std::function<void(const std::string& path, const std::string& save_id, FileSystem& files)>;
 
-// Any of state, progress, memory may be null; with progress the optimiser moments of the parameters are saved too.
+// rehearsal: what of the distant past is rehearsed (learn/reservoir.h), in the same way.
+// Any of state, progress, memory, rehearsal may be null; with progress the optimiser moments of the parameters are saved too.
 // Other files in the directory stay. Throws Error with what was being written and the system's reason (disk
 // full, no permission, another save under way); Diverged (diverged.h) with which numbers are no longer finite;
 // the old model is intact.
 void save_model(const std::string& directory, const Model& model, const State* state,
                 const Progress* progress, FileSystem& files = FileSystem::real(),
-                const MemoryWriter& memory = {});
+                const MemoryWriter& memory = {}, const MemoryWriter& rehearsal = {});
 
 // Throws Error, as save_model would, when nothing can be saved there: to be known before hours of work. Makes
 // the directory when it is not there, and leaves what is in it.
@@ -45,7 +46,7 @@ struct LoadedModel {
   std::unique_ptr<Model> model;
   std::unique_ptr<State> state;        // null when the directory has none
   std::unique_ptr<Progress> progress;  // null when the directory has none; moments are then in the parameters
-  std::unique_ptr<SafetensorsFile> memory;  // not looked at yet; null when the directory has none
+  std::unique_ptr<SafetensorsFile> memory, rehearsal;  // not looked at yet; null when the directory has none
   bool is_public = false;  // a directory in another program's layout, which a save would rewrite
 };
 

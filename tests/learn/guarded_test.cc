@@ -6,6 +6,7 @@
 
 #include "brood/learn/rehearsal.h"
 #include "brood/model/diverged.h"
+#include "tests/fixture/memory_file_system.h"
 #include "tests/model/architectures.h"
 
 namespace brood {
@@ -40,13 +41,13 @@ void spoil(Model& model) {
 }
 
 TEST(RehearsalMemory, HoldsTheLastAndGoesBack) {
-  RehearsalMemory memory(5, 3);
+  RehearsalMemory memory(5, 3, 0, 0);
   std::vector<int32_t> all;
   for (int32_t i = 0; i < 40; ++i) {
     memory.add(std::span(&i, 1));
     all.push_back(i);
     if (i % 7 == 6) {  // three fewer, and others in their place
-      memory.go_back(memory.given() - 3);
+      memory.go_back(memory.given() - 3, memory.distant());
       all.resize(all.size() - 3);
     }
     ASSERT_EQ(memory.size(), std::min<int64_t>(5, int64_t(all.size())));
@@ -78,6 +79,52 @@ TEST_P(Guarded, GoesOnFromACopyAsIfNothingHadBeen) {
   second.observe(std::span(tokens).subspan(320));
   EXPECT_EQ(numbers(whole, whole_state), numbers(*copy.learner.model, copy.learner.state));
   EXPECT_EQ(undisturbed.learner().notes(), second.learner().notes());
+}
+
+// Of a stream so long that what is older than the last tokens is sampled: gone on with from a save, and gone back.
+TEST(GuardedLearner, TheDistantPastIsAsItWas) {
+  LiveSettings settings = close_copies();
+  settings.keep_every = 2048;
+  settings.distant_memory = 2 * Reservoir::kBlock;
+  const auto tokens = random_tokens(9000, 17, 6);
+  Model whole(nlohmann::json::parse(kSmall), 1);
+  State whole_state = whole.make_state(1);
+  GuardedLearner undisturbed(whole, whole_state, settings, {}, {});
+  undisturbed.observe(tokens);
+  const auto expected = numbers(whole, whole_state);
+
+  for (const bool distant : {true, false}) {
+    Model model(nlohmann::json::parse(kSmall), 1);
+    State state = model.make_state(1);
+    GuardedLearner first(model, state, settings, {}, {});
+    first.observe(std::span(tokens).first(6500));
+    const GuardedLearner::Copy& copy = first.latest();
+    ASSERT_LT(copy.taken, 6500);
+    MemoryFileSystem files;
+    copy.learner.distant.writer()("rehearsal", "save", files);
+    const std::string bytes = files.read("rehearsal");
+    GuardedLearner second(*copy.learner.model, const_cast<State&>(copy.learner.state), settings, {}, {});
+    second.restore(copy.learner.notes, copy.notes);
+    const int64_t from = second.needs_from(), taken = second.taken();
+    second.remember(std::span(tokens).subspan(size_t(from), size_t(taken - from)));
+    if (distant)
+      second.learner().remember_distant(SafetensorsFile::parse(std::as_bytes(std::span(bytes)), "rehearsal"));
+    second.observe(std::span(tokens).subspan(size_t(taken)));
+    EXPECT_EQ(numbers(*copy.learner.model, copy.learner.state) == expected, distant)
+        << "without it another thing is learnt";
+  }
+
+  // Back to the copy, and the same tokens again.
+  Model model(nlohmann::json::parse(kSmall), 1);
+  State state = model.make_state(1);
+  LiveLearner learner(model, state, settings);
+  learner.observe(std::span(tokens).first(6000));
+  LiveCopy copy;
+  ASSERT_TRUE(learner.copy_to(copy));
+  learner.observe(std::span(tokens).subspan(6000, 1900));
+  learner.go_back(copy);
+  learner.observe(std::span(tokens).subspan(6000));
+  EXPECT_EQ(numbers(model, state), expected);
 }
 
 INSTANTIATE_TEST_SUITE_P(Tiny, Guarded, ::testing::ValuesIn(testing::tiny_models()), testing::tiny_name);

@@ -213,7 +213,7 @@ TEST(LiveLearner, RefusesNotesThatCannotBe) {
   };
   std::vector<nlohmann::json> bad{nullptr, 3, "notes", nlohmann::json::array(), nlohmann::json::object()};
   for (const auto& [key, value] : good.items()) {
-    if (key != "activity" && key != "remembered") {  // older notes have none
+    if (key != "activity" && key != "remembered" && key != "drift") {  // older notes have none
       bad.push_back(good);
       bad.back().erase(key);
     }
