@@ -49,6 +49,7 @@ plain() { sed -e 's/"save":"[0-9a-f]*"//; s/\\"name\\":\\"[0-9a-f]*\\"//' "$fold
 figures() { sed -e 's/"\(seconds\|bytes_per_second\|rows_per_second\|peak_memory_bytes\)":[^,}]*//g' "$folder/$1.json"; }
 verdict="everything equal"
 for file in $files; do
+  [ -e "$folder/undisturbed/$file" ] || [ "$file" = kept/rehearsal.safetensors ] || verdict="MISSING: $file"
   [ "$(plain "undisturbed/$file")" = "$(plain "killed/$file")" ] || verdict="DIFFERENT in $file"
 done
 [ "$(figures undisturbed)" = "$(figures killed)" ] || verdict="DIFFERENT in what is reported"

@@ -3,6 +3,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "brood/base/crc32.h"
 #include "brood/base/error.h"
 
 namespace brood {
@@ -51,6 +52,7 @@ void Archive::bytes(std::span<uint8_t> values) { raw(values.data(), values.size_
 
 void Archive::text(std::string& value, size_t most) {
   int64_t size = int64_t(value.size());
+  BROOD_ASSERT(reading_ || value.size() <= most);  // or it could not be read again
   whole(size, 0, int64_t(most));
   if (reading_ && size_t(size) > left_.size()) refuse("it ends too early");
   value.resize(size_t(size));
@@ -67,6 +69,32 @@ void Archive::list(std::vector<double>& values, size_t most) {
 
 void Archive::expect(double bytes) const {
   if (reading_ && bytes > double(left_.size())) refuse("it ends too early");
+}
+
+namespace {
+
+constexpr size_t kCheckBytes = 4;
+
+uint32_t check_of(std::span<const std::byte> bytes) {
+  return crc32({reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size()});
+}
+
+}  // namespace
+
+std::vector<std::byte> Archive::take_checked() {
+  std::vector<std::byte> bytes = take();
+  const uint32_t check = check_of(bytes);
+  for (size_t i = 0; i < kCheckBytes; ++i) bytes.push_back(std::byte(check >> 8 * i));
+  return bytes;
+}
+
+std::span<const std::byte> Archive::checked(std::span<const std::byte> bytes, const std::string& name) {
+  if (bytes.size() < kCheckBytes) fail("reading {}: it is too short for anything that was learnt", name);
+  const auto body = bytes.first(bytes.size() - kCheckBytes);
+  uint32_t check = 0;
+  for (size_t i = 0; i < kCheckBytes; ++i) check |= uint32_t(bytes[body.size() + i]) << 8 * i;
+  if (check != check_of(body)) fail("reading {}: it is damaged, or something else", name);
+  return body;
 }
 
 void Archive::end() const {

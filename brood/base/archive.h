@@ -35,6 +35,9 @@ class Archive {
   void end() const;  // throws Error when bytes are left
 
   std::vector<std::byte> take() { return std::move(written_); }
+  // The same with a check behind it (CRC-32, 4 bytes, the lowest first), and what stands before the check of such bytes.
+  std::vector<std::byte> take_checked();
+  static std::span<const std::byte> checked(std::span<const std::byte> bytes, const std::string& name);
   [[noreturn]] void refuse(const char* what) const;
 
  private:

@@ -13,6 +13,7 @@
 #include "brood/cli/verb.h"
 #include "brood/kernels/machine.h"
 #include "brood/learn/live_folder.h"
+#include "brood/learn/nucleotide_file.h"
 #include "brood/learn/series_folder.h"
 #include "brood/model/cost.h"
 #include "brood/model/directory.h"
@@ -139,6 +140,13 @@ void describe_series(const std::string& folder, nlohmann::json& result, std::str
                   counted(stream.rows, "row"), stream.rejected));
 }
 
+void describe_dna(const std::string& folder, nlohmann::json& result, std::string& text) {
+  const auto learner = read_nucleotides(nucleotide_file(folder));
+  put(result, text, "dna", folder, folder + " (brood live --as dna)");
+  put(result, text, "bases", learner->bases(), fmt::format("{} learnt", learner->bases()));
+  put(result, text, "memory_bytes", learner->bytes(), bytes_text(double(learner->bytes())));
+}
+
 void describe_machine(nlohmann::json& result, std::string& text) {
   const int threads = ThreadPool::instance().size();
   const double bandwidth = kernels::measure_read_bandwidth();
@@ -163,6 +171,8 @@ int info(const InfoOptions& options, const Common& common) {
   std::string text;
   if (holds_series(options.model))
     describe_series(options.model, result, text);
+  else if (holds_nucleotides(options.model))
+    describe_dna(options.model, result, text);
   else if (!options.model.empty())
     describe_model(options, common, result, text);
   if (options.cpu) describe_machine(result, text);

@@ -109,12 +109,12 @@ class Run {
                         options_.start.save,
                         bytes_text(double(guard_.taken() - from) - double(past.size()))));
       guard_.remember(past);
-      if (begun_.loaded.rehearsal) guard_.learner().remember_distant(*begun_.loaded.rehearsal);
       meter_.restore(saved.meter);
       source_ = saved.source;
       notes_ = saved.notes;
       stream_name_ = saved.name;
     }
+    if (begun_.loaded.rehearsal) guard_.learner().remember_distant(*begun_.loaded.rehearsal);
     guard_.observe(waiting_);
   }
 

@@ -23,9 +23,8 @@
 #include "brood/cli/numbers.h"
 #include "brood/cli/output.h"
 #include "brood/cli/series_output.h"
+#include "brood/learn/kept.h"
 #include "brood/learn/nucleotide_file.h"
-#include "brood/learn/series_folder.h"
-#include "brood/model/directory.h"
 #include "brood/senses/fasta.h"
 
 namespace brood::cli {
@@ -42,19 +41,13 @@ struct DnaStream {
 
 using Clock = std::chrono::steady_clock;
 
-std::string dna_file(const std::string& folder) {
-  return (std::filesystem::path(folder) / "dna.brood").string();
-}
-
 std::unique_ptr<NucleotideLearner> learner_for(const DnaStream& stream) {
-  if (!stream.model.empty()) return read_nucleotides(dna_file(stream.model));
+  if (!stream.model.empty()) return read_nucleotides(nucleotide_file(stream.model));
   constexpr int kLog2BytesASlot = 5, kMegabyte = 20;
-  if (!std::has_single_bit(uint64_t(stream.megabytes)))
-    fail("--memory {}: it must be a power of two, such as {}", stream.megabytes,
-         std::bit_ceil(uint64_t(stream.megabytes)));
+  if (stream.megabytes < 2 || !std::has_single_bit(uint64_t(stream.megabytes)))
+    fail("--memory {}: for DNA it must be a power of two, such as {}", stream.megabytes,
+         std::bit_ceil(uint64_t(std::max<int64_t>(stream.megabytes, 2))));
   const int log2_slots = kMegabyte - kLog2BytesASlot + std::countr_zero(uint64_t(stream.megabytes));
-  if (log2_slots < kLeastNucleotideSlots || log2_slots > kMostNucleotideSlots)
-    fail("--memory {}: for DNA it is 2 to 65536", stream.megabytes);
   require_memory(2 * double(stream.megabytes) * double(1 << kMegabyte),
                  fmt::format("--memory {}: such a memory", stream.megabytes), "ask for less");
   return std::make_unique<NucleotideLearner>(NucleotideSettings{.log2_slots = log2_slots});
@@ -84,7 +77,8 @@ class Profile {
       add_field(file_->text(), name_);
       fmt::format_to(std::back_inserter(file_->text()), ",{},{},{:.4f}\n", begin_, end, mean);
     }
-    point(mean);
+    passed_ += end - begin_;
+    add_point({double(passed_) - double(end - begin_) / 2, mean});
     bits_ = 0;
     bases_ = 0;
   }
@@ -98,24 +92,28 @@ class Profile {
   }
   std::string html(const std::string& title, const std::string& summary) const {
     Chart chart{.title = "surprise along the sequence", .x_label = "base", .y_label = "bits per base"};
-    ChartLine line{.name = "bits per base", .colour = 0};
-    for (size_t i = 0; i < points_.size(); ++i)
-      line.points.emplace_back((double(i) + 0.5) * double(stride_ * window_), points_[i]);
+    ChartLine line{.name = "bits per base", .colour = 0, .points = points_};
+    if (in_sum_ > 0) line.points.emplace_back(sum_.first / double(in_sum_), sum_.second / double(in_sum_));
     chart.lines.push_back(std::move(line));
     return html_page(title, summary, "<div class=\"charts\">\n" + chart_svg(chart) + "</div>\n");
   }
 
  private:
+  using Point = std::pair<double, double>;  // bases that came before its middle, bits per base
+
   // At most kMostPoints of them: then two neighbours become their mean.
-  void point(double mean) {
+  void add_point(Point point) {
     constexpr size_t kMostPoints = 4000;
-    sum_ += mean;
+    sum_ = {sum_.first + point.first, sum_.second + point.second};
     if (++in_sum_ < stride_) return;
-    points_.push_back(sum_ / double(stride_));
-    sum_ = 0;
+    points_.emplace_back(sum_.first / double(stride_), sum_.second / double(stride_));
+    sum_ = {};
     in_sum_ = 0;
     if (points_.size() < kMostPoints) return;
-    for (size_t i = 0; i < kMostPoints / 2; ++i) points_[i] = (points_[2 * i] + points_[2 * i + 1]) / 2;
+    for (size_t i = 0; i < kMostPoints / 2; ++i) {
+      const Point &one = points_[2 * i], &next = points_[2 * i + 1];
+      points_[i] = {(one.first + next.first) / 2, (one.second + next.second) / 2};
+    }
     points_.resize(kMostPoints / 2);
     stride_ *= 2;
   }
@@ -125,24 +123,36 @@ class Profile {
   std::string name_;
   double bits_ = 0;
   int64_t bases_ = 0, begin_ = 0;  // of this window
-  std::vector<double> points_;
-  double sum_ = 0;
+  int64_t passed_ = 0;             // letters in all windows before it
+  std::vector<Point> points_;
+  Point sum_;
   int64_t in_sum_ = 0, stride_ = 1;
 };
 
 class DnaRun final : public FastaSink {
  public:
   DnaRun(const DnaStream& stream, const Common& common)
-      : stream_(stream), common_(common), learner_(learner_for(stream)), profile_(stream) {}
+      : stream_(stream), common_(common), profile_(stream) {}
 
   int run() {
     check();
+    learner_ = learner_for(stream_);
     ByteStream bytes = open_sources(std::span(&stream_.in, 1));
     begin_ = Clock::now();
-    read(bytes);
+    try {
+      read(bytes);
+    } catch (const ClosedPipe&) {
+      save();
+      throw;
+    } catch (const Error& error) {
+      save();
+      if (stream_.save.empty()) throw;
+      fail_as(error,
+              fmt::format("{} (what was learnt until then is saved in {})", error.what(), stream_.save));
+    }
     profile_.end_window(at_);
     const double seconds = seconds_since(begin_);
-    if (!stream_.save.empty()) save();
+    save();
     profile_.finish();
     report(seconds);
     return interrupted() ? interrupted_exit_code() : 0;
@@ -170,24 +180,27 @@ class DnaRun final : public FastaSink {
   static double seconds_since(Clock::time_point begin) {
     return std::chrono::duration<double>(Clock::now() - begin).count();
   }
-  void check() const {
+  void check() {
     if (common_.json && stream_.out == "-")
       fail("live: --json and the rows both want standard output; name a file by --out");
     check_outputs({{"--out", stream_.out, nullptr}, {"--page", stream_.page, nullptr}}, stream_.in,
                   stream_.save, stream_.overwrite);
     if (stream_.save.empty()) return;
-    if (holds_model(stream_.save) || holds_series(stream_.save))
-      fail("saving to {}: it holds a model or a series; name another folder for DNA", stream_.save);
+    require_room_for(Kept::kDna, stream_.save);
     std::error_code absent;
     const bool same =
         !stream_.model.empty() && std::filesystem::equivalent(stream_.save, stream_.model, absent);
-    if (std::filesystem::exists(dna_file(stream_.save)) && !same && !stream_.overwrite)
+    if (holds_nucleotides(stream_.save) && !same && !stream_.overwrite)
       fail(
           "saving to {}: it already holds what was learnt of DNA; go on with --model {}, or start over with "
           "--overwrite",
           stream_.save, stream_.save);
     make_directories(FileSystem::real(), stream_.save);
-    require_writable(dna_file(stream_.save));
+    constexpr double kWait = 1;  // seconds
+    alone_ = FileSystem::real().lock(stream_.save, true, kWait);
+    if (!alone_)
+      fail("saving to {}: another process learns there; name another folder, or wait", stream_.save);
+    require_writable(nucleotide_file(stream_.save));
   }
 
   void read(ByteStream& bytes) {
@@ -203,7 +216,7 @@ class DnaRun final : public FastaSink {
       if (line.due())
         line.show(fmt::format("{} bases, {:.0f}/s, {:.4f} bits per base", bases_,
                               double(bases_) / seconds_since(begin_), bits_per_base()));
-      if (!stream_.save.empty() && seconds_since(saved) >= stream_.save_every) {
+      if (seconds_since(saved) >= stream_.save_every) {
         save();
         saved = Clock::now();
       }
@@ -212,7 +225,9 @@ class DnaRun final : public FastaSink {
     reader.finish(*this);
   }
 
-  void save() { write_nucleotides(dna_file(stream_.save), *learner_); }
+  void save() {
+    if (!stream_.save.empty()) write_nucleotides(nucleotide_file(stream_.save), *learner_);
+  }
   double bits_per_base() const { return bases_ == 0 ? 0 : bits_ / double(bases_); }
 
   void report(double seconds) const {
@@ -238,6 +253,7 @@ class DnaRun final : public FastaSink {
 
   const DnaStream& stream_;
   const Common& common_;
+  std::unique_ptr<FileLock> alone_;  // nobody else goes on with what --save holds; may be null
   std::unique_ptr<NucleotideLearner> learner_;
   Profile profile_;
   Clock::time_point begin_ = Clock::now();
@@ -273,6 +289,8 @@ int DnaVerb::run(const LiveOptions& live, const SeriesVerb& series, const Common
   if (!live.start.model.empty() && live.start.episodic.said)
     fail("live: --memory is what {} was begun with; leave it out, or begin anew without --model",
          live.start.model);
+  if (app_.count("--window") > 0 && series.options().out.empty() && series.options().page.empty())
+    fail("live: --window goes with --out or --page; add one of them, or leave it out");
   const DnaStream stream{.in = live.start.in,
                          .model = live.start.model,
                          .save = live.start.save,

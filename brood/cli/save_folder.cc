@@ -4,7 +4,7 @@
 
 #include "brood/base/directories.h"
 #include "brood/base/error.h"
-#include "brood/learn/series_folder.h"
+#include "brood/learn/kept.h"
 #include "brood/model/directory.h"
 
 namespace brood::cli {
@@ -19,8 +19,7 @@ CLI::Option* add_save(CLI::App& app, std::string& folder, const char* purpose) {
 void check_save_folder(const std::string& folder, const std::string& source, bool overwrite,
                        const std::string& go_on) {
   if (folder.empty()) return;
-  if (holds_series(folder))
-    fail("saving to {}: it holds a series; name another folder for the model", folder);
+  require_room_for(Kept::kModel, folder);
   make_directories(FileSystem::real(), folder);
   std::error_code absent;
   const bool same = std::filesystem::equivalent(folder, source, absent);

@@ -10,6 +10,7 @@
 #include "brood/base/page.h"
 #include "brood/cli/live_source.h"
 #include "brood/cli/output.h"
+#include "brood/learn/nucleotide_file.h"
 #include "brood/learn/series_folder.h"
 
 namespace brood::cli {
@@ -99,11 +100,14 @@ void check_outputs(const std::vector<NamedOutput>& outputs, const std::string& i
       if (!other->path.empty() && is_same(other->path, output->path))
         fail("live: {} and {} both name {}; give each a file of its own", other->option, output->option,
              output->path);
+    if (output->path == "-" && std::string_view(output->option) == "--page")
+      fail("live: --page does not go to standard output; name a file");
     if (output->path == "-") continue;
     if (is_same(in == "-" ? "/dev/stdin" : in, output->path) || lies_in(output->path, in))
       fail("live: {} {} would write into what --in reads; name another file", output->option, output->path);
     if (!save.empty() &&
-        (is_same(output->path, series_file(save)) || lies_in(output->path, journal_of(save))))
+        (is_same(output->path, series_file(save)) || is_same(output->path, nucleotide_file(save)) ||
+         lies_in(output->path, journal_of(save))))
       fail("live: {} {} would overwrite what --save keeps; name another file", output->option, output->path);
     require_writable(output->path);
     const bool gone_on_with = output->known && *output->known == source_name(output->path);

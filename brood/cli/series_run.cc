@@ -41,7 +41,6 @@ class SeriesRun {
   int run() {
     if (common_.json && (options_.out == "-" || options_.rejects == "-"))
       fail("live: --json and the rows both want standard output; name a file by --out, or --rejects");
-    if (options_.page == "-") fail("live: --page does not go to standard output; name a file");
     check({}, options_.overwrite || !options_.save.empty());  // before anything is made
     SeriesBeginning begun = begin_series(options_);
     kept_ = std::move(begun.kept);
@@ -86,9 +85,12 @@ class SeriesRun {
 
   void begin(const OpenedSource& opened) {
     make_reader();
-    if (opened.goes_on) {
-      restore_reader();
-    } else {
+    const bool left =
+        !opened.goes_on && folder_ && stream().journal != 0;  // another source: a pipe's last rows
+    if (opened.goes_on || left) restore_reader();
+    name_outputs();
+    if (left && !learn_the_rest()) return;
+    if (!opened.goes_on) {
       stream().source = opened.source;
       stream().journal = 0;
       begin_figures();
@@ -97,7 +99,6 @@ class SeriesRun {
     const bool anew = !opened.goes_on || (pipe && stream().journal == 0);
     if (pipe && stream().journal == 0 && folder_) stream().journal = new_stream_name();
     if (!pipe) stream().journal = 0;
-    name_outputs();
     if (folder_ && anew) save_and_wait();
   }
 
@@ -121,7 +122,7 @@ class SeriesRun {
     Archive archive(std::as_bytes(std::span(stream().reader)), "what the save says of the table");
     reader_->archive(archive);
     archive.end();
-    if (!kept_.columns.empty() && reader_->columns() != kept_.columns)
+    if (!kept_.columns.empty() && !reader_->columns().empty() && reader_->columns() != kept_.columns)
       archive.refuse("its columns are not those of the series");
   }
 
@@ -147,21 +148,35 @@ class SeriesRun {
     if (rejects_ && !rejects_->begun()) add_rejected_head(rejects_->text());
   }
 
+  // The journal of a source that is not gone on with, to its end. False when Ctrl-C came.
+  bool learn_the_rest() {
+    take_rows();
+    learn_journal();
+    if (interrupted()) return false;
+    reader_->finish();
+    take_rows();
+    make_reader();
+    return !interrupted();
+  }
+
+  void learn_journal() {
+    const auto again = [this](std::span<const uint8_t> bytes) {
+      take(bytes);
+      return !interrupted();
+    };
+    const StreamPlace place{stream().journal, stream().source.taken, 0};
+    const int64_t damage = read_after(options_.save, place, {[](const StreamSource&) {}, [] {}, again});
+    if (damage > 0)
+      say(fmt::format("live: {} at the end of the journal in {} are damaged and left out",
+                      bytes_text(double(damage)), options_.save));
+  }
+
   // What came after the save and is in the journal: learnt again. False when Ctrl-C came.
   bool read_journal(const OpenedSource& opened) {
     take_rows();
-    if (!folder_ || stream().journal == 0) return !interrupted();
-    if (opened.goes_on) {
-      const auto again = [this](std::span<const uint8_t> bytes) {
-        take(bytes);
-        return !interrupted();
-      };
-      const StreamPlace place{stream().journal, stream().source.taken, 0};
-      const int64_t damage = read_after(options_.save, place, {[](const StreamSource&) {}, [] {}, again});
-      if (damage > 0)
-        say(fmt::format("live: {} at the end of the journal in {} are damaged and left out",
-                        bytes_text(double(damage)), options_.save));
-    }
+    if (interrupted()) return false;
+    if (!folder_ || stream().journal == 0) return true;
+    if (opened.goes_on) learn_journal();
     if (interrupted()) return false;  // the journal's end is still to be read
     wait_for_save();
     folder_->keep_input(stream().journal, stream().source.taken, options_.sync_every);

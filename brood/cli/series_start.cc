@@ -10,6 +10,7 @@
 #include "brood/base/file.h"
 #include "brood/base/hash.h"
 #include "brood/cli/live_source.h"
+#include "brood/learn/kept.h"
 #include "brood/learn/series_folder.h"
 #include "brood/model/directory.h"
 
@@ -68,8 +69,7 @@ SeriesBeginning begin_series(const SeriesOptions& options) {
   std::error_code absent;
   const bool same =
       !options.model.empty() && std::filesystem::equivalent(options.save, options.model, absent);
-  if (!options.save.empty() && !holds_series(options.save) && holds_model(options.save))
-    fail("saving to {}: it holds a model of bytes; name another folder for the series", options.save);
+  if (!options.save.empty()) require_room_for(Kept::kSeries, options.save);
   if (!options.save.empty()) begin.alone = SeriesFolder::lock(options.save);
   begin.kept = options.model.empty() ? nothing_learnt(options) : learnt_in(options.model);
   const std::string begun_with = beginning(options);

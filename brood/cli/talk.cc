@@ -84,8 +84,8 @@ class Speaker {
   void begin_turn() {
     past_.observe(state_);
     while (!turns_.empty() && turns_.front().position < past_.oldest()) turns_.pop_front();
-    turns_.push_back(
-        {state_.positions[0], unread_, episodes_ ? episodes_->place() : EpisodicMemory::Place{}});
+    turns_.push_back({state_.positions[0], unread_, episodes_ ? episodes_->place() : EpisodicMemory::Place{},
+                      midst_of_line_});
   }
   // False when there is no turn to take back.
   bool undo() {
@@ -94,6 +94,7 @@ class Speaker {
     BROOD_ASSERT(at == turns_.back().position);
     unread_ = std::move(turns_.back().unread);
     if (episodes_) episodes_->take_back(turns_.back().place);
+    midst_of_line_ = turns_.back().midst_of_line;
     turns_.pop_back();
     return true;
   }
@@ -164,6 +165,7 @@ class Speaker {
     int64_t position;
     std::vector<int32_t> unread;
     EpisodicMemory::Place place;
+    bool midst_of_line;
   };
   SnapshotRing past_;
   std::deque<Turn> turns_;  // those that can be taken back, each as it was before

@@ -11,6 +11,9 @@ namespace brood {
 
 constexpr int kLeastNucleotideSlots = 16, kMostNucleotideSlots = 31;  // log2
 
+std::string nucleotide_file(const std::string& folder);
+bool holds_nucleotides(const std::string& folder);
+
 // A kill leaves the old file or the new. Throws Error.
 void write_nucleotides(const std::string& path, NucleotideLearner& learner,
                        FileSystem& files = FileSystem::real());

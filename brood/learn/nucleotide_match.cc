@@ -50,7 +50,8 @@ void NucleotideMatch::opine(const NucleotidePast& past, NucleotideOpinion& as_it
 void NucleotideMatch::opine(Repeat& repeat, const NucleotidePast& past, NucleotideOpinion& opinion) {
   opinion = {};
   repeat.expected = -1;
-  if (!repeat.following || !past.has(repeat.at)) return;
+  if (!past.has(repeat.at)) repeat.following = false;  // before the stream began, or forgotten
+  if (!repeat.following) return;
   const int base = past.at(repeat.at);
   repeat.expected = repeat.inverted ? 3 - base : base;
   repeat.place = place_of(repeat.agreed, repeat.missed);
@@ -58,8 +59,8 @@ void NucleotideMatch::opine(Repeat& repeat, const NucleotidePast& past, Nucleoti
   const float ahead = std::log(p / ((1 - p) / (kNucleotides - 1)));
   for (float& log : opinion.logs) log = -ahead / kNucleotides;
   opinion.logs[size_t(repeat.expected)] += ahead;
-  opinion.confidence =
-      1 + std::min(int(std::bit_width(unsigned(repeat.agreed))), 7) + (repeat.missed ? 7 : 0);
+  const auto agreed = int(std::bit_width(unsigned(repeat.agreed)));
+  opinion.confidence = repeat.missed ? 8 + std::min(agreed, 7) : 1 + std::min(agreed, 6);
 }
 
 void NucleotideMatch::follow(Repeat& repeat, int base) {
@@ -75,7 +76,6 @@ void NucleotideMatch::follow(Repeat& repeat, int base) {
     }
   }
   if (repeat.following) repeat.at += repeat.inverted ? -1 : 1;
-  if (repeat.at < 0) repeat.following = false;
 }
 
 void NucleotideMatch::look(Repeat& repeat, const NucleotidePast& past, const NucleotideHistory& history) {

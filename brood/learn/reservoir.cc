@@ -77,13 +77,14 @@ MemoryWriter Reservoir::writer() const {
       numbers.push_back(uint64_t(held.number));
       all.insert(all.end(), held.tokens->begin(), held.tokens->end());
     }
-    const uint64_t given = uint64_t(given_);
+    const std::array<uint64_t, 2> given{uint64_t(given_), seed_};
     const auto row = [](const char* name, const void* data, size_t count, const char* type, int64_t bytes) {
       return TensorToWrite{
           .name = name, .shape = {int64_t(count)}, .data = data, .type = type, .element_bytes = bytes};
     };
     const std::array<TensorToWrite, 4> tensors{
-        row(kGiven, &given, 1, "U64", 8), row(kNumbers, numbers.data(), numbers.size(), "U64", 8),
+        row(kGiven, given.data(), given.size(), "U64", 8),
+        row(kNumbers, numbers.data(), numbers.size(), "U64", 8),
         row(kBlocks, all.data(), all.size(), "I32", 4),
         row(kUnfinished, unfinished_.data(), unfinished_.size(), "I32", 4)};
     write_safetensors(path, tensors, {{kFormatKey, kFormat}, {kSave, save_id}}, files);
@@ -94,18 +95,19 @@ void Reservoir::read(const SafetensorsFile& file, int64_t vocabulary) {
   const auto format = file.metadata().find(kFormatKey);
   if (format == file.metadata().end() || format->second != kFormat)
     refuse(file, fmt::format("it is not of format {}, the only one known", kFormat));
-  const auto given = numbers_of<uint64_t>(file, kGiven, "U64", 1)[0];
+  const auto head = numbers_of<uint64_t>(file, kGiven, "U64", 2);
+  const uint64_t given = head[0], seed = head[1];
   if (given > uint64_t(1) << 62) refuse(file, fmt::format("{} is {}", kGiven, given));
   const auto unfinished = numbers_of<int32_t>(file, kUnfinished, "I32", int64_t(given % uint64_t(kBlock)));
   const auto numbers = numbers_of<uint64_t>(file, kNumbers, "U64", -1);
   const auto all = numbers_of<int32_t>(file, kBlocks, "I32", int64_t(numbers.size()) * kBlock);
   check_tokens(file, unfinished, vocabulary);
   check_tokens(file, all, vocabulary);
-  Reservoir there(capacity_ * kBlock, seed_);
+  Reservoir there(capacity_ * kBlock, seed);
   for (size_t i = 0; i < numbers.size(); ++i) {
     if (numbers[i] >= given / uint64_t(kBlock)) refuse(file, fmt::format("block {} never came", numbers[i]));
     const auto begin = all.begin() + int64_t(i) * kBlock;
-    there.offer({rank(int64_t(numbers[i])), int64_t(numbers[i]),
+    there.offer({there.rank(int64_t(numbers[i])), int64_t(numbers[i]),
                  std::make_shared<const std::vector<int32_t>>(begin, begin + kBlock)});
   }
   const auto same = [](const Held& a, const Held& b) { return a.number == b.number; };

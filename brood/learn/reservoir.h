@@ -28,7 +28,7 @@ class Reservoir {
 
   // A file of a model directory (docs/formats/model-directory.md). Throws Error: what the system says.
   MemoryWriter writer() const;
-  // Becomes what the file holds, as far as there is room. Throws Error when it cannot be that of tokens from 0 to
+  // Becomes what the file holds, its seed included, as far as there is room. Throws Error when it cannot be that of tokens from 0 to
   // vocabulary − 1: nothing in it is believed.
   void read(const SafetensorsFile& file, int64_t vocabulary);
 

@@ -1,10 +1,7 @@
 #include "brood/learn/series_file.h"
 
 #include <algorithm>
-#include <array>
-#include <cstring>
 
-#include "brood/base/crc32.h"
 #include "brood/base/error.h"
 #include "brood/base/file.h"
 #include "brood/base/memory.h"
@@ -14,14 +11,9 @@ namespace {
 
 constexpr std::string_view kMagic = "BRSE";
 constexpr int64_t kFormat = 2;
-constexpr size_t kMostNameBytes = 256, kCheckBytes = 4;
+constexpr size_t kMostNameBytes = 256;
 constexpr size_t kMostPathBytes = 1 << 14, kMostSentenceBytes = 1 << 12, kMostReaderBytes = 4 << 20;
 constexpr int64_t kMostCount = int64_t(1) << 60;
-
-std::array<uint8_t, 4> check_of(std::span<const std::byte> bytes) {
-  const uint32_t crc = crc32({reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size()});
-  return {uint8_t(crc), uint8_t(crc >> 8), uint8_t(crc >> 16), uint8_t(crc >> 24)};
-}
 
 void archive_settings(Archive& archive, KeptSeries& kept) {
   SeriesSettings& settings = kept.settings;
@@ -124,9 +116,7 @@ std::vector<std::byte> series_bytes(KeptSeries& kept) {
   archive_head(archive, kept);
   archive_learner(archive, kept);
   archive_stream(archive, kept);
-  std::vector<std::byte> bytes = archive.take();
-  for (const uint8_t byte : check_of(bytes)) bytes.push_back(std::byte(byte));
-  return bytes;
+  return archive.take_checked();
 }
 
 void write_series(const std::string& path, KeptSeries& kept, FileSystem& files) {
@@ -134,12 +124,7 @@ void write_series(const std::string& path, KeptSeries& kept, FileSystem& files) 
 }
 
 KeptSeries parse_series(std::span<const std::byte> bytes, const std::string& name) {
-  if (bytes.size() < kCheckBytes) fail("reading {}: it is too short for a series", name);
-  const auto body = bytes.first(bytes.size() - kCheckBytes);
-  const auto check = check_of(body);
-  if (std::memcmp(check.data(), bytes.data() + body.size(), kCheckBytes) != 0)
-    fail("reading {}: it is no series, or it is damaged", name);
-  Archive archive(body, name);
+  Archive archive(Archive::checked(bytes, name), name);
   KeptSeries kept;
   archive_head(archive, kept);
   archive.expect(least_bytes(kept));

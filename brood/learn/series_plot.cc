@@ -1,6 +1,8 @@
 #include "brood/learn/series_plot.h"
 
 #include <algorithm>
+#include <bit>
+#include <cmath>
 #include <tuple>
 
 namespace brood {
@@ -46,12 +48,29 @@ void SeriesPlot::add(int64_t row, std::span<const double> values, std::span<cons
 }
 
 void SeriesPlot::archive(Archive& archive) {
-  archive.whole(stride_, 1, int64_t(1) << 60);
+  constexpr int64_t kMostRows = int64_t(1) << 52;  // that a double counts
+  archive.whole(stride_, 1, kMostRows);
   for (Track& track : tracks_) {
-    archive_records(archive, track.points, kMostPoints);
+    archive_records(archive, track.points, kMostPoints - 1);
     archive_records(archive, track.alarms, kMostAlarms);
     archive.whole(track.weaker, 0, int64_t(1) << 60);
+    if (!archive.reading()) continue;
+    const auto is_row = [](double row) {
+      return 0 <= row && row < double(kMostRows) && row == std::floor(row);
+    };
+    double last = -1;
+    for (const Point& point : track.points) {
+      if (!is_row(point.row) || point.row <= last || int64_t(point.row) % stride_ != 0)
+        archive.refuse("a point of its plot cannot be");
+      last = point.row;
+    }
+    for (const Alarm& alarm : track.alarms)
+      if (!is_row(alarm.row) || !std::isfinite(alarm.anomaly))
+        archive.refuse("an alarm of its plot cannot be");
+    if (!std::is_heap(track.alarms.begin(), track.alarms.end(), stronger))
+      archive.refuse("the alarms of its plot are not in their order");
   }
+  if (archive.reading() && !std::has_single_bit(uint64_t(stride_))) archive.refuse("its plot cannot be");
 }
 
 }  // namespace brood

@@ -46,6 +46,23 @@ TEST(LiveDna, LearnsSavesAndGoesOn) {
   EXPECT_EQ(run({"live", "--as", "dna", "--in", "/dev/null", "--memory", "2", "--json"}).json()["bases"], 0);
 }
 
+TEST(LiveDna, FoldersOfOtherStreamsStayAsTheyAre) {
+  const Folder folder;
+  const std::string genome = folder.write("genome.fa", file_of(bases(300, 2))),
+                    text = folder.write("text", "some text");
+  const std::string tiny = folder.write("tiny.json", kTinyMamba),
+                    table = folder.write("table.csv", "a\n1\n2\n");
+  ASSERT_EQ(run({"live", "--as", "dna", "--in", genome, "--memory", "2", "--save", folder / "dna"}).code, 0);
+  ASSERT_EQ(run({"live", "--model", tiny, "--in", text, "--memory", "0", "--save", folder / "model"}).code,
+            0);
+  expect_refused(run({"live", "--as", "dna", "--in", genome, "--memory", "2", "--save", folder / "model"}),
+                 "model of bytes");
+  expect_refused(run({"live", "--model", tiny, "--in", text, "--memory", "0", "--save", folder / "dna"}),
+                 "DNA");
+  expect_refused(run({"live", "--as", "series", "--in", table, "--save", folder / "dna"}), "DNA");
+  EXPECT_EQ(run({"info", folder / "dna", "--json"}).json()["bases"], 600);
+}
+
 TEST(LiveDna, Mistakes) {
   const Folder folder;
   const std::string genome = folder.write("genome.fa", file_of(bases(300, 2)));

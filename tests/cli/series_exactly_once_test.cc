@@ -205,6 +205,58 @@ TEST_F(SeriesExactlyOnce, AFileThatGrewOrChanged) {
   EXPECT_TRUE(said == read_file(folder / "run/said.csv"));
 }
 
+// Another table is begun before a row of it has come, more than once.
+TEST_F(SeriesExactlyOnce, ATableThatIsStillEmptyIsGoneOnWith) {
+  const std::string kept = folder / "run/kept", next = folder.write("next.csv", "t,a,b\n");
+  ASSERT_EQ(run(live(folder.write("log.csv", "t,a,b\n" + rows(1, 300)))).code, 0);
+  const std::vector<std::string> on{"live",    "--as", "series", "--in", next,
+                                    "--model", kept,   "--save", kept,   "--json"};
+  for (int i = 0; i < 2; ++i) {
+    const Result empty = run(on);
+    EXPECT_EQ(empty.code, 0) << empty.err;
+  }
+  folder.write("next.csv", "t,a,b\n" + rows(300, 400));
+  const nlohmann::json json = run(on).json();
+  EXPECT_EQ(json.at("rows").get<int>() + json.at("rejected_rows").get<int>(), 100);
+}
+
+// What a pipe brought before the kill is learnt before another source is begun.
+TEST_F(SeriesExactlyOnce, APipeIsLearntToItsEndBeforeAnotherSource) {
+  const std::string next = folder.write("next.csv", "t,a,b\n" + rows(5000, 5300)), kept = folder / "run/kept";
+  const std::string brought = "t,a,b\n" + rows(1, 4000);
+  const auto learnt_rows = [&](bool killed) {
+    int ends[2];
+    EXPECT_EQ(::pipe(ends), 0);
+    Surroundings around;
+    around.input_pipe = ends[0];
+    Process process(live("-", {"--save-every", "1000"}), around);
+    ::close(ends[0]);
+    for (size_t at = 0; at < brought.size();) {
+      const ssize_t n = ::write(ends[1], brought.data() + at, brought.size() - at);
+      if (n <= 0) break;
+      at += size_t(n);
+    }
+    const std::string segment = kept + "/journal/00000001.journal";
+    std::error_code none;
+    seconds_until([&] { return fs::exists(segment) && fs::file_size(segment, none) > brought.size(); });
+    if (killed) process.kill(SIGKILL);
+    ::close(ends[1]);
+    process.wait();
+    const Result on =
+        run({"live", "--as", "series", "--in", next, "--model", kept, "--save", kept, "--json"});
+    EXPECT_EQ(on.code, 0) << on.err;
+    EXPECT_EQ(on.json().at("rows").get<int>() + on.json().at("rejected_rows").get<int>(), 300);
+    keep_as(killed ? "killed" : "whole");
+    return run({"info", folder / (killed ? "killed/kept" : "whole/kept"), "--json"})
+        .json()
+        .at("rows")
+        .get<int>();
+  };
+  const int whole = learnt_rows(false);
+  EXPECT_GT(whole, 4000);
+  EXPECT_EQ(learnt_rows(true), whole);
+}
+
 TEST_F(SeriesExactlyOnce, OtherRunsAreRefused) {
   int ends[2];
   ASSERT_EQ(::pipe(ends), 0);

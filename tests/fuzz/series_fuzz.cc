@@ -21,6 +21,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     std::vector<double> row(kept.columns.size(), 1.5);
     for (int i = 0; i < 3; ++i) {
       if (kept.forecasts) kept.forecasts->observe(row, 1);
+      if (kept.forecasts && kept.stream && kept.stream->plot)
+        kept.stream->plot->add(kept.forecasts->rows() - 1, row, kept.forecasts->reports());
       if (kept.classes) kept.classes->observe(row, i == 0 ? "a" : "b");
     }
   } catch (const Error&) {

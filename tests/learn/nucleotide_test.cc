@@ -74,9 +74,8 @@ TEST(Nucleotides, CostIsThatOfTheDistribution) {
   }
 }
 
-// Of ACAC...|CACA... nothing follows over the break.
 TEST(Nucleotides, WhatIsInterruptedDoesNotGoOn) {
-  const Bases gene = random_bases(2000, 5), other = random_bases(40, 6);
+  const Bases gene = random_bases(2000, 5);
   NucleotideLearner learner(kSmall);
   learn(learner, gene);
   learn(learner, Bases(gene.begin(), gene.begin() + 1000));
@@ -84,6 +83,21 @@ TEST(Nucleotides, WhatIsInterruptedDoesNotGoOn) {
   EXPECT_GT(sure, 0.9f);
   learner.interrupt();
   EXPECT_LT(learner.distribution()[size_t(gene[1000])], 0.5f);
+}
+
+// The stream's first bases come back inverted: the repeat ends where the stream began.
+TEST(Nucleotides, ARepeatMayRunOutOfTheStream) {
+  const ScratchDirectory scratch;
+  const Bases gene = random_bases(500, 9);
+  for (const size_t beyond : {0, 1, 2, 30}) {
+    NucleotideLearner learner(kSmall);
+    learn(learner, gene);
+    learn(learner, other_strand(gene));
+    learn(learner, random_bases(beyond + 1, 10));
+    write_nucleotides(scratch / "dna.brood", learner);
+    const auto read = read_nucleotides(scratch / "dna.brood");
+    for (const int base : gene) ASSERT_EQ(read->observe(base), learner.observe(base)) << beyond;
+  }
 }
 
 TEST(Nucleotides, GoesOnToTheBit) {

@@ -79,7 +79,7 @@ TEST(Reservoir, GoesOnAfterASaveAsIfNothingHadBeen) {
   EXPECT_EQ(held(first), held(whole));
   EXPECT_EQ(held(copy), then) << "what comes later changes a copy";
 
-  Reservoir second(4 * kBlock, 3);
+  Reservoir second(4 * kBlock, 99);  // the seed is the file's
   second.read(parse(file), 1 << 30);
   EXPECT_EQ(held(second), then);
   second.add(std::span(stream).subspan(21500));
@@ -109,17 +109,17 @@ TEST(Reservoir, RefusesFilesThatCannotBe) {
   for (const std::string& bytes : {with("\"rehearsal\":\"1\"", "\"rehearsal\":\"2\""),
                                    with("unfinished", "unfinishef"), with("U64", "I64"), with("I32", "F32")})
     EXPECT_THROW(reservoir.read(parse(bytes), 1 << 30), Error);
-  // `given`: the first number, of type U64; then the four numbers of blocks.
+  // `given`: two numbers of type U64, the second a seed; then the four numbers of blocks.
   uint64_t header = 0;
   std::memcpy(&header, good.data(), 8);
   for (const auto& [place, value] :
-       {std::pair<size_t, uint64_t>{0, 5}, {0, uint64_t(1) << 63}, {1, 6}, {1, ~uint64_t(0)}}) {
+       {std::pair<size_t, uint64_t>{0, 5}, {0, uint64_t(1) << 63}, {2, 6}, {2, ~uint64_t(0)}}) {
     std::string bytes = good;
     std::memcpy(bytes.data() + 8 + header + 8 * place, &value, 8);
     EXPECT_THROW(reservoir.read(parse(bytes), 1 << 30), Error) << place << " is " << value;
   }
   std::string twice = good;
-  std::memcpy(twice.data() + 8 + header + 8, good.data() + 8 + header + 16, 8);
+  std::memcpy(twice.data() + 8 + header + 16, good.data() + 8 + header + 24, 8);
   EXPECT_THROW(reservoir.read(parse(twice), 1 << 30), Error);
   EXPECT_EQ(held(reservoir), before) << "half of a file was believed";
 }
