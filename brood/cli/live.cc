@@ -28,9 +28,10 @@ constexpr const char* kLiveExamples =
     "  brood live --as series --in market.csv --label class --delay 48 --season 48    predict classes\n"
     "DNA, base by base (docs/dna.md):\n"
     "  brood live --as dna --in genome.fa --page genome.html --save genome\n"
-    "Bytes and series: with --save the same command goes on after a kill or a power cut as if there had been\n"
-    "none, to the bit, and after its end with what a file has grown by. Of a pipe send what follows the bytes\n"
-    "that brood info DIR shows as taken. Ctrl-C ends the stream: what was learnt is saved.\n";
+    "Bytes and series: with --save the same command goes on after a kill or a power cut as if there\n"
+    "had been none, to the bit, and after its end with what a file has grown by. Of a pipe send what\n"
+    "follows the bytes that brood info DIR shows as taken. Ctrl-C ends the stream: what was learnt is\n"
+    "saved.\n";
 
 }  // namespace
 
