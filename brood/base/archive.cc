@@ -52,7 +52,6 @@ void Archive::bytes(std::span<uint8_t> values) { raw(values.data(), values.size_
 
 void Archive::text(std::string& value, size_t most) {
   int64_t size = int64_t(value.size());
-  BROOD_ASSERT(reading_ || value.size() <= most);  // or it could not be read again
   whole(size, 0, int64_t(most));
   if (reading_ && size_t(size) > left_.size()) refuse("it ends too early");
   value.resize(size_t(size));
