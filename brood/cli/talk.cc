@@ -38,12 +38,10 @@ constexpr const char* kTalkExamples =
     "  brood talk book --top-k 20 --top-p 0.9               interactive: you write a line, it answers\n"
     "  echo 'ROMEO:' | brood talk book -n 500               the prompt from a pipe\n"
     "  brood talk book --state play.state                   with the memory that brood state save kept\n"
-    "A model that lived on a stream goes on from its end: where --prompt '' stands in the midst of a line, "
-    "and any "
-    "other\n"
-    "prompt on a line of its own; --fresh begins with an empty memory. In a conversation /undo takes back "
-    "the last\n"
-    "turn, /save FILE keeps the memory for --state, and a line that ends with \\ is left for it to end.\n";
+    "A model that lived on a stream goes on from its end; --fresh begins with an empty memory. Where it\n"
+    "remembers what it saw (brood live --memory) and the stream ended in mid-line, a prompt begins a line\n"
+    "of its own, and --prompt '' goes on there. In a conversation /undo takes back the last turn,\n"
+    "/save FILE keeps the memory for --state, and a line that ends with \\ is left for it to end.\n";
 
 // Turns that can be taken back: as many as their memories fit into a gigabyte.
 int64_t turns_kept(const Model& model) {
@@ -75,7 +73,7 @@ class Speaker {
                                   : memory_of_file(model(), options.memory);
     state_ = std::move(memory.state);
     if (memory.last >= 0) unread_.push_back(memory.last);
-    midst_of_line_ = memory.last >= 0 && memory.last != '\n';
+    midst_of_line_ = episodes_ && goes_on && memory.last >= 0 && memory.last != '\n';
     // Where the episodic memory stands is not where this begins: it follows from a new line on.
     if (episodes_ && !goes_on) episodes_->hear(uint8_t(kBeginning));
   }

@@ -223,25 +223,28 @@ TEST_F(SeriesExactlyOnce, ATableThatIsStillEmptyIsGoneOnWith) {
 // What a pipe brought before the kill is learnt before another source is begun.
 TEST_F(SeriesExactlyOnce, APipeIsLearntToItsEndBeforeAnotherSource) {
   const std::string next = folder.write("next.csv", "t,a,b\n" + rows(5000, 5300)), kept = folder / "run/kept";
-  const std::string brought = "t,a,b\n" + rows(1, 4000);
-  const auto learnt_rows = [&](bool killed) {
+  const auto bring = [&](const std::string& table_text, bool kill) {
     int ends[2];
     EXPECT_EQ(::pipe(ends), 0);
     Surroundings around;
     around.input_pipe = ends[0];
     Process process(live("-", {"--save-every", "1000"}), around);
     ::close(ends[0]);
-    for (size_t at = 0; at < brought.size();) {
-      const ssize_t n = ::write(ends[1], brought.data() + at, brought.size() - at);
+    for (size_t at = 0; at < table_text.size();) {
+      const ssize_t n = ::write(ends[1], table_text.data() + at, table_text.size() - at);
       if (n <= 0) break;
       at += size_t(n);
     }
-    const std::string segment = kept + "/journal/00000001.journal";
-    std::error_code none;
-    seconds_until([&] { return fs::exists(segment) && fs::file_size(segment, none) > brought.size(); });
-    if (killed) process.kill(SIGKILL);
+    if (kill) {
+      seconds_until([&] { return taken(kept) == int64_t(table_text.size()); });
+      process.kill(SIGKILL);
+    }
     ::close(ends[1]);
     process.wait();
+  };
+  const auto learnt_rows = [&](bool killed) {
+    bring("t,a,b\n" + rows(1, 100), false);  // a save that knows the columns
+    bring("t,a,b\n" + rows(100, 4000), killed);
     const Result on =
         run({"live", "--as", "series", "--in", next, "--model", kept, "--save", kept, "--json"});
     EXPECT_EQ(on.code, 0) << on.err;
