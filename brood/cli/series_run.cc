@@ -267,6 +267,7 @@ class SeriesRun {
   void observe(const TableRow& row) {
     if (kept_.columns.empty()) begin_learning();
     if (out_ && !out_->begun()) begin_out();
+    changed_ = true;  // also behind a save in the midst of a block
     const int64_t rows = ++stream().rows;
     const double gap = row.time - kept_.last_time;
     if (gap <= 0) ++stream().late;
@@ -299,6 +300,7 @@ class SeriesRun {
   }
 
   void reject(const RejectedRow& row) {
+    changed_ = true;
     if (stream().rejected++ == 0)
       stream().first_rejected = fmt::format("line {}: {}", row.line, row.reason.substr(0, kMostSaidBytes));
     if (!rejects_) return;
