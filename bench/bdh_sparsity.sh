@@ -1,7 +1,7 @@
 #!/bin/sh
 # How many neurons of a Dragon Hatchling are awake, and how many pass the gate, as it learns and as it grows: bdh-s after 300,
 # 600 and 1,200 steps on TEXT, and with twice and four times the neurons after 1,200, on the last tenth, in windows of 128.
-#   bench/bdh_sparsity.sh BUILD TEXT     some ten minutes on two cores
+#   bench/bdh_sparsity.sh BUILD TEXT
 set -eu
 brood=$1/brood
 text=$2
